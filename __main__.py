@@ -1,0 +1,3 @@
+from blockstep.launch.cli import main
+
+raise SystemExit(main())
