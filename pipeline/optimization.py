@@ -1,0 +1,119 @@
+"""How a block learns: its optimizer and its learning-rate schedule.
+
+Every block has an optimizer and a schedule of its own; all follow the same configuration, and the
+learning rate of a step is a function of the step alone.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["OptimizationConfig", "Schedule", "make_optimizer"]
+
+SCHEDULES = ("constant", "cosine", "multistep")
+
+
+@dataclass
+class OptimizationConfig:
+    """The ``train.*`` keys; each is explained in ``launch/conf/train.yaml``."""
+
+    steps: int = 1000
+    batch_size: int = 128
+    lr: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    lr_min: float = 0.001
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    warmup: int = 0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    loss: dict[str, Any] | None = None
+    metrics: list[Any] = field(default_factory=list)
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    chunk: int | None = None
+    threads: int | None = None
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: OptimizationConfig
+) -> torch.optim.Optimizer:
+    """Make the stock torch optimizer that ``train.optimizer`` names.
+
+    Args:
+        parameters: What it updates.
+        config: Its hyperparameters. The learning rate is set by :class:`Schedule` at each step.
+
+    Raises:
+        ValueError: The optimizer is unknown.
+    """
+    parameters = list(parameters)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+        )
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    if config.optimizer not in kinds:
+        raise ValueError(f"train.optimizer={config.optimizer}: valid are sgd, adam, adamw")
+    first, second = config.betas
+    return kinds[config.optimizer](
+        parameters, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay
+    )
+
+
+class Schedule:
+    """The learning rate as a function of the step.
+
+    ``warmup`` steps rise linearly to ``lr``. Then ``constant`` stays there, ``cosine`` falls
+    towards ``lr_min``, which the step after the last would have (Loshchilov and Hutter, 2017,
+    without restarts), and ``multistep`` multiplies by ``gamma`` after each of ``milestones``.
+
+    Args:
+        config: The ``train.*`` keys.
+
+    Raises:
+        ValueError: The schedule is unknown.
+    """
+
+    def __init__(self, config: OptimizationConfig) -> None:
+        if config.schedule not in SCHEDULES:
+            raise ValueError(f"train.schedule={config.schedule}: valid are {', '.join(SCHEDULES)}")
+        self._config = config
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of training step ``step``, from 1."""
+        config = self._config
+        done = step - 1
+        if done < config.warmup:
+            return config.lr * (done + 1) / config.warmup
+        if config.schedule == "constant":
+            return config.lr
+        if config.schedule == "multistep":
+            return config.lr * config.gamma ** bisect_right(config.milestones, done)
+        share = (done - config.warmup) / max(1, config.steps - config.warmup)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+        return config.lr_min + (config.lr - config.lr_min) * cosine
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set the learning rate of ``step`` and return it."""
+        rate = self.lr(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate
