@@ -1,0 +1,21 @@
+"""Networks as lists of layers, and the heads that train their blocks. It knows no process."""
+
+from .cost import flops, parameters, thop_macs
+from .head import HEADS, HeadSpec, make_head
+from .network import Network, layer_shapes, network_of
+from .zoo import MIN_SIZES, NETWORKS, make_network
+
+__all__ = [
+    "HEADS",
+    "MIN_SIZES",
+    "NETWORKS",
+    "HeadSpec",
+    "Network",
+    "flops",
+    "layer_shapes",
+    "make_head",
+    "make_network",
+    "network_of",
+    "parameters",
+    "thop_macs",
+]

@@ -1,0 +1,60 @@
+"""The networks by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from .mlp import mlp
+from .network import Network
+from .resnet import DEPTHS, resnet
+from .transformer import transformer
+from .vgg import MIN_SIZE, vgg19
+
+__all__ = ["MIN_SIZES", "NETWORKS", "make_network"]
+
+NETWORKS: dict[str, Callable[..., Network]] = {
+    **{f"resnet{depth}": partial(resnet, depth) for depth in DEPTHS},
+    "vgg19": vgg19,
+    "mlp": mlp,
+    "transformer": transformer,
+}
+"""Functions of classes, in_channels, size and options of their own."""
+
+MIN_SIZES = {"vgg19": MIN_SIZE}
+"""Smallest images, in pixels, of the networks that have such a limit."""
+
+
+def make_network(
+    name: str, *, classes: int, in_channels: int = 3, size: int = 32, **options: Any
+) -> Network:
+    """Make a network with initial weights from torch's generator.
+
+    Args:
+        name: One of ``NETWORKS``.
+        classes: Number of classes.
+        in_channels: Channels of the images, where the network takes images.
+        size: Height and width of the images, likewise.
+        options: Further arguments of the network, such as ``width``.
+
+    Raises:
+        ValueError: The network or an option is unknown; the known ones are listed.
+    """
+    if name not in NETWORKS:
+        close = get_close_matches(name, NETWORKS, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ValueError(f"unknown network {name!r}; {hint}known are {', '.join(NETWORKS)}")
+    make = NETWORKS[name]
+    known = inspect.signature(make).parameters
+    given = {"classes": classes, "in_channels": in_channels, "size": size}
+    fixed = {key: value for key, value in given.items() if key in known}
+    unknown = sorted(options.keys() - known.keys())
+    if unknown:
+        own = [key for key in known if key not in given]
+        raise ValueError(
+            f"{name} has no option {unknown[0]}={options[unknown[0]]}; it has {', '.join(own)}"
+        )
+    return make(**fixed, **options)
