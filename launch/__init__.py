@@ -1,0 +1,1 @@
+"""The commands: configuration, data, worker processes, tracking, reports."""

@@ -1,0 +1,84 @@
+"""What is printed before a run starts: what will run where, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..models import parameters
+from .prepare import Preparation
+from .tracking import offline_folder
+
+__all__ = ["announcement", "closing_table"]
+
+
+def announcement(preparation: Preparation) -> str:
+    """Return the lines that open a run."""
+    job, network = preparation.job, preparation.network
+    config = job.config
+    placement = job.placement
+    epochs = config.train.steps * config.train.batch_size / job.task.sizes["train"]
+    sizes = ", ".join(f"{size} {split}" for split, size in job.task.sizes.items())
+    lines = [
+        f"run {job.folder.path}",
+        f"  {network.name} ({parameters(network.module) / 1e6:.2f} M parameters, "
+        f"{len(network.layers)} layers) on {job.task.data} ({sizes})",
+        f"  method={config.method} runtime={config.runtime}: {placement.ranks} process(es), "
+        f"{config.train.threads} thread(s) each; {placement.reason}",
+        f"  {config.train.steps} steps of {config.train.batch_size} examples "
+        f"({epochs:.1f} epochs), link bound {config.pipeline.queue_messages} messages, "
+        f"{config.pipeline.queue_bytes / 2**20:.0f} MiB",
+        *stage_lines(preparation),
+        *(f"  {note}" for note in preparation.notes),
+    ]
+    return "\n".join(lines)
+
+
+def stage_lines(preparation: Preparation) -> list[str]:
+    """Return a line per stage: its layers, head, parameters and predicted time."""
+    job, network = preparation.job, preparation.network
+    heads = [*job.heads, "classifier"]
+    lines = []
+    for stage, (first, last) in enumerate(job.decoupling.bounds(), start=1):
+        count = parameters(network.body(first, last)) / 1e6
+        seconds = preparation.block_seconds
+        time = f", measured {seconds[stage - 1] * 1e3:.1f} ms per step" if seconds else ""
+        lines.append(
+            f"  stage {stage}: layers {first}-{last}, head {heads[stage - 1]}, "
+            f"{count:.2f} M parameters{time}"
+        )
+    return lines
+
+
+def closing_table(summary: dict[str, Any], folder: Any) -> str:
+    """Return the lines that close a run."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2%}"
+
+    def number(value: float | None, unit: str) -> str:
+        return "-" if value is None else f"{value:.4g}{unit}"
+
+    lines = ["", f"{'block':>8} {'layers':>8} {'test accuracy':>14} {'busy/step':>10}"]
+    bounds = zip([0, *summary["cuts"]], [*summary["cuts"], None], strict=True)
+    for stage, (first, last) in zip(summary["stages"], bounds, strict=True):
+        index = stage["stage"] - 1
+        accuracies = summary["block_accuracy"]
+        accuracy = accuracies[index] if index < len(accuracies) else None
+        layers = f"{first + 1}-{last or ''}"
+        busy = number(stage["busy"] and stage["busy"] * 1e3, " ms")
+        lines.append(f"{stage['stage']:>8} {layers:>8} {percent(accuracy):>14} {busy:>10}")
+    lines += [
+        "",
+        f"test accuracy                  {percent(summary['test_accuracy'])}",
+        f"ensemble of the last two heads {percent(summary['ensemble_accuracy'])}",
+        f"throughput                     {number(summary['images_per_second'], ' img/s')}",
+        f"speed-up over backpropagation  {number(summary['speedup_vs_backprop'], 'x')}",
+        f"efficiency                     {percent(summary['efficiency'])}",
+        "",
+    ]
+    offline = offline_folder(folder.path)
+    if offline is not None:
+        lines.append(f"wandb: recorded offline; upload with: wandb sync {offline}")
+    lines.append(f"report: {folder.report}")
+    lines.append(f"run: {folder.path}")
+    return "\n".join(lines)

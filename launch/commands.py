@@ -1,0 +1,80 @@
+"""Which commands have a configuration of their own, and the files of ``conf/`` it is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from .config import TrainConfig
+from .limits import check_train, infer_train
+from .refusal import ConfigError, Refusals, closest
+
+__all__ = ["COMMANDS", "CONF", "Command", "choices", "conf_text", "find_command"]
+
+CONF = f"{__package__}.conf"
+"""The package that holds the YAML files."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with a configuration of its own.
+
+    Attributes:
+        config: The dataclass of the configuration.
+        primary: Its file in ``conf/``, without ``.yaml``.
+        check: Notes impossible values of a configuration whose types are right.
+        groups: The keys that choose a file of ``conf/KEY/``, with the choice of the primary file.
+        infer: Settles what follows from the keys that were typed (their dotted paths).
+    """
+
+    config: type
+    primary: str
+    check: Callable[[Any, Refusals], None]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    infer: Callable[[Any, set[str]], None] = lambda config, given: None
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        TrainConfig,
+        "train",
+        check_train,
+        groups={"model": "resnet18", "data": "digits"},
+        infer=infer_train,
+    ),
+}
+
+
+def find_command(name: str) -> Command:
+    """Return the entry of a command.
+
+    Raises:
+        ConfigError: There is no such command with a configuration.
+    """
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        raise ConfigError(
+            f"{name}: there is no such command; choose one of {known}{closest(name, COMMANDS)}"
+        )
+    return COMMANDS[name]
+
+
+def choices(group: str) -> list[str]:
+    """Return the names of the files in ``conf/GROUP/``: what ``GROUP=NAME`` may choose."""
+    folder = files(CONF).joinpath(group)
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    found = [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
+    return sorted(found, key=_natural)
+
+
+def conf_text(path: str) -> str:
+    """Return the text of a file of ``conf/``, e.g. ``model/resnet18``, without ``.yaml``."""
+    return files(CONF).joinpath(f"{path}.yaml").read_text(encoding="utf-8")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort resnet18 before resnet101."""
+    return [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,145 @@
+"""The configuration of a training run: typed, checked once, before any process starts.
+
+These dataclasses are the truth. The YAML files in ``conf/`` are their surface for Hydra; there
+each key carries its one-line comment, which ``blockstep train --help`` prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..pipeline.optimization import OptimizationConfig
+
+__all__ = [
+    "AugmentConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "LogConfig",
+    "MeasureConfig",
+    "OptimizationConfig",
+    "PipelineConfig",
+    "ProfileConfig",
+    "TrainConfig",
+    "WandbConfig",
+]
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of training images; all off by default."""
+
+    crop: int = 0
+    resized_crop: bool = False
+    flip: bool = False
+    rotation: float = 0.0
+    cutout: int = 0
+
+
+@dataclass
+class DataConfig:
+    """A data set and how its examples become batches."""
+
+    name: str = "digits"
+    root: str | None = None
+    size: int | None = None
+    normalize: bool = True
+    validation: float = 0.1
+    train_examples: int | None = None
+    workers: int = 2
+    download: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    target: dict[str, Any] | None = None
+
+
+@dataclass
+class PipelineConfig:
+    """The links between stages, and where stages run."""
+
+    link: str = "auto"
+    queue_messages: int = 4
+    queue_bytes: int = 268_435_456
+    devices: list[str] | None = None
+    start_timeout: float = 600.0
+    timeout: float = 120.0
+
+
+@dataclass
+class CheckpointConfig:
+    """When to write checkpoints and which to keep."""
+
+    every: int = 500
+    keep: int = 2
+    best: bool = True
+
+
+@dataclass
+class EvaluateConfig:
+    """When to evaluate during training."""
+
+    every: int = 500
+    batch_size: int = 256
+
+
+@dataclass
+class LogConfig:
+    """How often stages report, and what the terminal shows."""
+
+    every: int = 10
+    view: str = "auto"
+
+
+@dataclass
+class MeasureConfig:
+    """What is timed around the training, to compare it with."""
+
+    backprop: int = 10
+    alone: int = 10
+
+
+@dataclass
+class ProfileConfig:
+    """A window of torch.profiler on one stage."""
+
+    stage: int | None = None
+    start: int = 20
+    steps: int = 5
+
+
+@dataclass
+class WandbConfig:
+    """Where the run is recorded besides its folder."""
+
+    mode: str = "offline"
+    project: str = "blockstep"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TrainConfig:
+    """Everything that ``blockstep train`` can be told."""
+
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "resnet18"})
+    data: DataConfig = field(default_factory=DataConfig)
+    method: str = "decoupled"
+    blocks: int = 2
+    decoupling: str = "balanced"
+    cuts: list[int] | None = None
+    heads: Any = None
+    runtime: str = "pipeline"
+    device: str = "auto"
+    seed: int = 0
+    name: str | None = None
+    runs: str = "runs"
+    resume: str | None = None
+    dry_run: bool = False
+    train: OptimizationConfig = field(default_factory=OptimizationConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)

@@ -1,0 +1,57 @@
+"""The data sets that have a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ..config import DataConfig
+from ..refusal import closest
+from .assembly import assemble
+from .cifar import cifar10, cifar100
+from .data import Data
+from .digits import digits
+from .error import DataError
+from .imagenet import imagenet
+from .mnist import fashion_mnist, mnist
+from .own import call_target, data_from
+from .part import Parts
+from .tiny_imagenet import tiny_imagenet
+
+__all__ = ["DATA_SETS", "load_data"]
+
+DATA_SETS: dict[str, Callable[[DataConfig], Parts]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tiny_imagenet": tiny_imagenet,
+    "imagenet": imagenet,
+}
+"""Reads each data set; ``conf/data/NAME.yaml`` holds its recipe."""
+
+
+def load_data(config: DataConfig, *, seed: int, device: torch.device) -> Data:
+    """Reads a data set and prepares it for a run.
+
+    Args:
+        config: the ``data.*`` keys. ``target`` names a data set of the user's own; else ``name``
+            is one of ``DATA_SETS``.
+        seed: the run's seed; it decides the order and the augmentation, never the split.
+        device: where batches go.
+
+    Raises:
+        DataError: the name is unknown, files are missing or damaged, or a key does not fit.
+    """
+    if config.target is not None:
+        parts = call_target(config.target, root=config.root, seed=seed)
+        name = str(config.target["_target_"]).rpartition(".")[2]
+        return data_from(parts, config, seed=seed, device=device, name=name)
+    if config.name not in DATA_SETS:
+        raise DataError(
+            f"data={config.name}: there is no such data set{closest(config.name, DATA_SETS)}; "
+            f"known are {', '.join(DATA_SETS)}, and your own by data._target_=package.Class"
+        )
+    return assemble(DATA_SETS[config.name](config), config, seed=seed, device=device)

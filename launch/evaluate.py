@@ -1,0 +1,89 @@
+"""``blockstep evaluate``: what a trained network is worth on a split of its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .options import read_options, run_folder
+from .restore import Restored, restore
+
+__all__ = ["evaluate_command", "evaluate_restored"]
+
+KEYS = {
+    "run": None,
+    "checkpoint": ("last", "best"),
+    "split": ("test", "validation", "train"),
+    "data.root": None,
+    "device": ("auto", "cpu", "cuda"),
+}
+
+
+def evaluate_command(words: Sequence[str]) -> int:
+    """Print the accuracy and loss of every block and of the ensemble; write them down."""
+    options = read_options("evaluate", words, KEYS)
+    folder = run_folder("evaluate", options)
+    which, split = options.get("checkpoint", "last"), options.get("split", "test")
+    restored = restore(folder, which, data_root=options.get("data.root"))
+    kind = options.get("device", "auto")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    result = evaluate_restored(restored, split, device=torch.device(kind))
+    path = folder.path / f"evaluation-{split}.json"
+    folder.write_json(path, result)
+    for stage, block in enumerate(result["blocks"], start=1):
+        print(f"block {stage}: accuracy {block['accuracy']:.2%}, loss {block['loss']:.4f}")
+    if result["ensemble_accuracy"] is not None:
+        print(f"last two heads together: accuracy {result['ensemble_accuracy']:.2%}")
+    print(f"{result['examples']} examples of {result['data']} ({split}); written to {path}")
+    return 0
+
+
+@torch.no_grad()
+def evaluate_restored(
+    restored: Restored, split: str, *, device: torch.device
+) -> dict[str, Any]:
+    """Evaluate a trained network.
+
+    Args:
+        restored: The network and its data.
+        split: ``test``, ``validation`` or ``train`` (without augmentation).
+        device: Where.
+
+    Returns:
+        ``{run facts, "examples", "blocks": [{"accuracy", "loss"}], "ensemble_accuracy"}``.
+    """
+    bodies = [
+        restored.network.body(first, last).to(device).eval()
+        for first, last in restored.decoupling.bounds()
+    ]
+    heads = [head.to(device).eval() for head in restored.heads]
+    sums = [[0.0, 0.0] for _ in bodies]
+    together = 0
+    examples = 0
+    batch_size = restored.config.evaluate.batch_size
+    for x, y in restored.data.evaluation(split, batch_size=batch_size):
+        h, y = x.to(device), y.to(device)
+        votes = []
+        for number, (body, head) in enumerate(zip(bodies, heads, strict=True)):
+            h = body(h)
+            logits = head(h)
+            sums[number][0] += F.cross_entropy(logits, y, reduction="sum").item()
+            sums[number][1] += (logits.argmax(-1) == y).sum().item()
+            votes.append(logits.log_softmax(-1))
+        together += int((torch.stack(votes[-2:]).sum(0).argmax(-1) == y).sum())
+        examples += len(y)
+    return {
+        "network": restored.network.name,
+        "data": restored.data.name,
+        "split": split,
+        "step": restored.checkpoint.step,
+        "examples": examples,
+        "blocks": [
+            {"accuracy": correct / examples, "loss": loss / examples} for loss, correct in sums
+        ],
+        "ensemble_accuracy": together / examples if len(bodies) > 1 else None,
+    }

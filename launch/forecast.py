@@ -1,0 +1,102 @@
+"""``dry_run=true``: the stages, devices, memory and disk of a run that is not started."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .assembly import build_heads
+from .prepare import Preparation
+
+__all__ = ["forecast", "saved_bytes"]
+
+OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Tensors of a parameter's size that the optimizer keeps."""
+
+
+def forecast(preparation: Preparation) -> str:
+    """Return what a run would use: per stage and in total.
+
+    Activation memory is measured on the CPU, on one example of training, as the bytes that
+    autograd keeps; it excludes what kernels use for themselves.
+    """
+    job, network = preparation.job, preparation.network
+    config, task = job.config, job.task
+    placement = job.placement
+    heads = [
+        *build_heads(network, job.decoupling, task, config.seed),
+        network.classifier,
+    ]
+    copies = 2 + (OPTIMIZER_COPIES[config.train.optimizer] if config.train.optimizer else 0)
+    h = task.example(2)
+    lines = [f"dry run of {job.folder.path}: nothing is started"]
+    total = 0
+    for stage, (first, last) in enumerate(job.decoupling.bounds(), start=1):
+        body, head = network.body(first, last), heads[stage - 1]
+        count = sum(p.numel() for module in (body, head) for p in module.parameters())
+        saved, output = saved_bytes(body, head, h)
+        batch = config.train.chunk or config.train.batch_size
+        activations = saved // 2 * batch
+        link = output.numel() * output.element_size() // 2 * config.train.batch_size
+        queue = 0
+        if stage < job.decoupling.blocks:
+            fitting = max(1, config.pipeline.queue_bytes // max(1, link))
+            queue = link * min(config.pipeline.queue_messages, fitting)
+        weights = count * 4 * copies
+        total += count * 4 * (copies - 1)
+        lines.append(
+            f"  stage {stage}: layers {first}-{last}, rank {placement.rank_of(stage)}"
+            f" on {_device(preparation, stage)}: weights, gradients and optimizer {_mib(weights)},"
+            f" activations {_mib(activations)}, queue behind it at most {_mib(queue)}"
+            f" ({_mib(link)} per message)"
+        )
+        h = output
+    kept = config.checkpoint.keep + int(config.checkpoint.best)
+    free = shutil.disk_usage(_existing(Path(config.runs))).free
+    lines.append(
+        f"  disk: {_mib(total)} per checkpoint, at most {kept + 1} at a time: "
+        f"{_mib(total * (kept + 1))} of {_mib(free)} free"
+    )
+    return "\n".join(lines)
+
+
+def saved_bytes(body: nn.Module, head: nn.Module, x: Tensor) -> tuple[int, Tensor]:
+    """Return the bytes that autograd keeps for one step of a block, and the block's output."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    parameters = {p.untyped_storage().data_ptr() for m in (body, head) for p in m.parameters()}
+    modes = [(module, module.training) for part in (body, head) for module in part.modules()]
+    body.eval()
+    head.eval()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        h = body(x)
+        head(h)
+    for module, training in modes:
+        module.training = training
+    kept = sum(size for pointer, size in storages.items() if pointer not in parameters)
+    return kept, h.detach()
+
+
+def _device(preparation: Preparation, stage: int) -> str:
+    placement = preparation.job.placement
+    rank = placement.rank_of(stage)
+    return str(placement.device(rank, rank))
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

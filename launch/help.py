@@ -1,0 +1,272 @@
+"""What ``--help``, ``--version`` and ``--cfg job`` print.
+
+The reference of the keys is the YAML files themselves: each key stands there once, with its
+default and its one-line comment.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+from .. import __version__
+from .commands import COMMANDS, choices, conf_text
+from .compose import compose
+from .configfile import config_to_yaml
+from .refusal import ConfigError, closest
+from .schema import sections
+
+__all__ = ["USAGES", "Entry", "Usage", "command_help", "composed", "entries", "overview", "version"]
+
+_WIDTH = 100
+_COLUMN = 34
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How a command is called.
+
+    Attributes:
+        arguments: What follows the command.
+        summary: One line, for the list of commands.
+        details: Further sentences for the help of the command.
+    """
+
+    arguments: str
+    summary: str
+    details: str = ""
+
+
+USAGES: Mapping[str, Usage] = {
+    "train": Usage(
+        "[key=value ...]",
+        "train a network with a method, each block in a process of its own",
+        "Without keys it trains a ResNet-18 of a quarter of its width on digits, on this machine,"
+        " in under two minutes."
+        " Under torchrun the same line uses torchrun's processes. The keys below stand with their"
+        " defaults; a data set brings its own recipe, which `blockstep train data=NAME --cfg job`"
+        " prints.",
+    ),
+    "evaluate": Usage(
+        "run=DIR [key=value ...]",
+        "the accuracy of a run's network, of every block and of their ensemble",
+        "Keys: checkpoint=last|best, split=test|validation|train, data.root=DIR (where the files"
+        " are here), device=auto|cpu|cuda; the first of each is the default.",
+    ),
+    "export": Usage(
+        "run=DIR [checkpoint=last|best] [data.root=DIR]",
+        "write a run's network as a plain PyTorch state_dict",
+        "Writes DIR/model.pt: the network with its classifier, without the auxiliary heads.",
+    ),
+    "report": Usage(
+        "DIR [DIR ...]",
+        "one HTML page about a run, or the comparison of several",
+        "Several runs are compared side by side, with mean and standard error over seeds.",
+    ),
+    "status": Usage(
+        "run=DIR", "the stages of a run, their speed and their queues, from another terminal"
+    ),
+    "stop": Usage("run=DIR", "ask a run to write a checkpoint and end, from another terminal"),
+}
+
+_EXAMPLES = (
+    ("on a laptop", "blockstep train name=first"),
+    (
+        "with torchrun",
+        "torchrun --standalone --nproc-per-node 2 -m blockstep train blocks=2",
+    ),
+    ("resume a run", "blockstep train name=first resume=auto"),
+)
+
+_HEADINGS = {
+    "model": "the network",
+    "data": "the data set, and how its examples become batches",
+}
+
+_OPTIONS = (
+    ("--help", "this text; after a command, all its keys"),
+    ("--cfg job", "after a command: print the composed configuration, start nothing"),
+    ("-m", "after a command: one job for each value of key=a,b,c"),
+    ("--version", "the versions of blockstep and of what it runs on"),
+)
+
+_KEY = re.compile(r"^(?P<indent> *)(?P<name>\w+):(?: (?P<value>\S.*?))?(?:  # (?P<comment>.*))?$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key of a YAML file.
+
+    Attributes:
+        key: Dotted.
+        value: The default as YAML, empty for a section.
+        comment: The comment on its line.
+    """
+
+    key: str
+    value: str
+    comment: str
+
+    @property
+    def is_section(self) -> bool:
+        """Whether further keys stand below it."""
+        return not self.value
+
+
+def overview() -> str:
+    """Return the text of ``blockstep --help``."""
+    commands = [(name, usage.summary) for name, usage in USAGES.items()]
+    examples = [f"  # {what}\n  {line}" for what, line in _EXAMPLES]
+    return "\n".join(
+        [
+            "blockstep COMMAND [key=value ...]",
+            "",
+            "Asynchronous block-wise training for PyTorch.",
+            "",
+            "Commands",
+            *_table(commands, column=14),
+            "",
+            "Examples",
+            *examples,
+            "",
+            "Options",
+            *_table(_OPTIONS, column=14),
+            "",
+            "`blockstep COMMAND --help` lists the keys of a command.",
+        ]
+    )
+
+
+def command_help(name: str) -> str:
+    """Return the text of ``blockstep COMMAND --help``: its usage and its keys.
+
+    Raises:
+        ConfigError: There is no such command.
+    """
+    if name not in USAGES:
+        known = ", ".join(USAGES)
+        raise ConfigError(
+            f"{name}: there is no such command; choose one of {known}{closest(name, USAGES)}"
+        )
+    usage = USAGES[name]
+    summary = f"{usage.summary[0].upper()}{usage.summary[1:]}. {usage.details}".strip()
+    lines = [f"blockstep {name} {usage.arguments}", "", *textwrap.wrap(summary, _WIDTH)]
+    if name in COMMANDS:
+        lines += _reference(name)
+    return "\n".join(lines)
+
+
+def composed(name: str, overrides: Sequence[str]) -> str:
+    """Return the text of ``blockstep COMMAND --cfg job``: the configuration as it would be used.
+
+    Raises:
+        ConfigError: The configuration is refused.
+    """
+    return config_to_yaml(compose(name, overrides))
+
+
+def version() -> str:
+    """Return the text of ``blockstep --version``."""
+    try:
+        torch = installed_version("torch")
+    except PackageNotFoundError:
+        torch = "not installed"
+    return f"blockstep {__version__} (torch {torch}, Python {platform.python_version()})"
+
+
+def entries(text: str) -> list[Entry]:
+    """Return the keys of a YAML file of ``conf/`` in their order, without its defaults list.
+
+    Args:
+        text: Block mappings with two spaces for each level, one key per line.
+    """
+    found: list[Entry] = []
+    path: list[str] = []
+    for line in text.splitlines():
+        match = _KEY.match(line)
+        if match:
+            level = len(match["indent"]) // 2
+            path = [*path[:level], match["name"]]
+            found.append(Entry(".".join(path), match["value"] or "", match["comment"] or ""))
+    return [entry for entry in found if entry.key != "defaults"]
+
+
+def _reference(name: str) -> list[str]:
+    """List the keys of a command: the plain ones, its groups, then its sections."""
+    entry = COMMANDS[name]
+    keys = entries(conf_text(entry.primary))
+    headings = {one.key: one.comment for one in keys if one.is_section and "." not in one.key}
+    lines = ["", "The run"]
+    lines += _rows(one for one in keys if one.key.partition(".")[0] not in headings)
+    for group, default in entry.groups.items():
+        is_section = group in sections(entry.config)
+        found = _section_keys(group, default) if is_section else _group_keys(group)
+        lines += ["", f"{group}: {_HEADINGS[group]}", *_choice(group), *_rows(found)]
+    for section, heading in headings.items():
+        lines += ["", f"{section}: {heading}"]
+        lines += _rows(one for one in keys if one.key.startswith(f"{section}."))
+    return lines
+
+
+def _section_keys(group: str, default: str) -> list[Entry]:
+    """Return the keys of a section that a choice fills; the default choice explains them all."""
+    keys = entries(conf_text(f"{group}/{default}"))
+    return [
+        one
+        for one in keys
+        if one.key.startswith(f"{group}.")
+        and not one.is_section
+        and not one.comment.startswith("set by ")
+    ]
+
+
+def _group_keys(group: str) -> list[Entry]:
+    """Return the keys of a group's files: first those of all, then those of some, which say so."""
+    known = choices(group)
+    owners: dict[Entry, list[str]] = {}
+    for choice in known:
+        for one in entries(conf_text(f"{group}/{choice}")):
+            owners.setdefault(one, []).append(choice)
+    shared, own = [], []
+    for one, having in owners.items():
+        if having == known:
+            shared.append(Entry(f"{group}.{one.key}", one.value, one.comment))
+        elif one.key != "name":
+            comment = f"{one.comment} (only {', '.join(having)})"
+            own.append(Entry(f"{group}.{one.key}", one.value, comment))
+    return shared + own
+
+
+def _choice(group: str) -> list[str]:
+    rows = [
+        (f"{group}=NAME", " | ".join(choices(group))),
+        (f"{group}._target_=package.Class", f"your own class, which gets the {group}.* you type"),
+    ]
+    return _table(rows)
+
+
+def _rows(keys: Iterable[Entry]) -> list[str]:
+    return _table(
+        (one.key if one.is_section else f"{one.key}={one.value}", one.comment) for one in keys
+    )
+
+
+def _table(rows: Iterable[tuple[str, str]], column: int = _COLUMN) -> list[str]:
+    """Set two columns; a left side that is too long stands on a line of its own."""
+    lines = []
+    for left, right in rows:
+        indent = " " * column
+        wrapped = textwrap.wrap(
+            right, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
+        first = f"  {left}"
+        if len(first) + 2 > column or not wrapped:
+            lines += [first, *wrapped]
+        else:
+            lines += [first + wrapped[0][len(first) :], *wrapped[1:]]
+    return lines

@@ -1,0 +1,240 @@
+"""Our own launcher: one worker process per rank on this machine, watched until all are gone.
+
+    parent:  store (loopback) + Monitor + signals
+       |
+       +-- rank 0: python -m blockstep.launch.process   -> runs/NAME/rank0.log
+       +-- rank 1: ...
+
+However the run ends, no worker is left behind: those that do not end by themselves are
+terminated, then killed; and a worker whose parent vanished loses the store and ends itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ..pipeline.mailbox import StoreReader
+from ..pipeline.watchdog import Watch
+from .job import Job, Objects
+from .membership import Membership, host_store
+from .monitor import Failure, Monitor
+from .outcome import Outcome, conclude
+from .process import write_payload
+from .records import Records
+from .tracking import make_tracker
+from .view import View, make_view
+
+__all__ = ["launch"]
+
+POLL_SECONDS = 0.1
+TERMINATE_SECONDS = 3.0
+SIGTERM_SECONDS = 5.0
+LOG_TAIL_BYTES = 2000
+
+
+def launch(job: Job, objects: Objects) -> Outcome:
+    """Run a job on this machine's devices and return how it ended.
+
+    Args:
+        job: The run.
+        objects: What a Python caller brought along.
+    """
+    server, port = host_store()
+    placement = job.placement
+    members = [
+        Membership(
+            rank, placement.ranks, rank, placement.ranks, "127.0.0.1", port, "blockstep", False
+        )
+        for rank in range(placement.ranks)
+    ]
+    view = make_view(job)
+    records = Records(job.folder.metrics)
+    tracker = make_tracker(job, view.print)
+    monitor = Monitor(
+        job,
+        mailbox=StoreReader(members[0].store(), placement.ranks),
+        store=members[0].store(),
+        watch=Watch(
+            members[0].store(),
+            [placement.label(rank) for rank in range(placement.ranks)],
+            start_timeout=job.config.pipeline.start_timeout,
+            timeout=job.config.pipeline.timeout,
+        ),
+        records=records,
+        tracker=tracker,
+        view=view,
+    )
+    crew = Crew(job, objects, members)
+    path = str(job.folder.path)
+    outcome = Outcome(
+        path, "failed", failure=Failure("the launcher", 0, "it did not come to an end")
+    )
+    try:
+        outcome = _follow(job, monitor, crew, view)
+    finally:
+        crew.end()
+        view.close()
+        tracker.finish(outcome.summary)
+        records.close()
+        del server
+    return outcome
+
+
+def _follow(job: Job, monitor: Monitor, crew: Crew, view: View) -> Outcome:
+    """Poll until every worker has ended or something failed."""
+    began = time.perf_counter()
+    with signals(monitor, view) as received:
+        crew.start()
+        while crew.running() and monitor.failure is None:
+            monitor.poll()
+            crew.check(monitor)
+            if received.hard:
+                return Outcome(str(job.folder.path), received.status)
+            time.sleep(POLL_SECONDS)
+        monitor.poll()
+    if monitor.failure is None and not monitor.done:
+        crew.check(monitor)
+        monitor.fail(Failure("the workers", 0, "they ended before the run did"))
+    seconds = time.perf_counter() - began
+    return conclude(job, monitor, status=received.status, seconds=seconds)
+
+
+class Crew:
+    """The worker processes.
+
+    Args:
+        job: The run.
+        objects: What a Python caller brought along.
+        members: One per worker.
+    """
+
+    def __init__(self, job: Job, objects: Objects, members: list[Membership]) -> None:
+        self._job = job
+        self._objects = objects
+        self._members = members
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start every worker and hand it its job."""
+        text = self._job.to_json()
+        for member in self._members:
+            log = self._job.folder.log(member.rank).open("ab")
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "blockstep.launch.process"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment(member),
+                start_new_session=True,
+            )
+            log.close()
+            self._workers.append(worker)
+        for member, worker in zip(self._members, self._workers, strict=True):
+            assert worker.stdin is not None
+            # Only the rank that reads the data needs them.
+            objects = self._objects if member.rank == 0 else Objects(self._objects.network)
+            # A worker that died at once is reported by check().
+            with suppress(BrokenPipeError):
+                write_payload(worker.stdin, text, objects)
+
+    def running(self) -> bool:
+        """Whether a worker has not ended."""
+        return any(worker.poll() is None for worker in self._workers)
+
+    def check(self, monitor: Monitor) -> None:
+        """Report a worker that ended badly without having said why."""
+        for rank, worker in enumerate(self._workers):
+            status = worker.poll()
+            if status is None or status == 0:
+                continue
+            monitor.poll()
+            if monitor.failure is None and (status < 0 or not monitor.heard_of_failure(rank)):
+                where = self._job.placement.label(rank)
+                text = f"{_describe(status)}{self._tail(rank)}"
+                monitor.fail(Failure(where, monitor.step_of(rank), text))
+
+    def end(self) -> None:
+        """End every worker that still runs."""
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.terminate()
+        deadline = time.perf_counter() + TERMINATE_SECONDS
+        for worker in self._workers:
+            try:
+                worker.wait(max(0.0, deadline - time.perf_counter()))
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+    def _environment(self, member: Membership) -> dict[str, str]:
+        threads = str(self._job.config.train.threads or 1)
+        quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR", "PYTHONUNBUFFERED": "1"}
+        own = {"OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo"}
+        return {**quiet, **os.environ, **own, **member.environment()}
+
+    def _tail(self, rank: int) -> str:
+        path = self._job.folder.log(rank)
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            tail = file.read().decode(errors="replace").strip()
+        return f"; the end of {path}:\n{tail}" if tail else f"; its log is {path}"
+
+
+def _describe(status: int) -> str:
+    if status > 0:
+        return f"the process ended with status {status}"
+    name = signal.Signals(-status).name
+    hint = " (out of memory, or killed by somebody)" if -status == signal.SIGKILL else ""
+    return f"the process was ended by {name}{hint}"
+
+
+class _Received:
+    """The signals that arrived."""
+
+    def __init__(self) -> None:
+        self.status = "finished"
+        self.hard = False
+        self.deadline: float | None = None
+
+
+@contextmanager
+def signals(monitor: Monitor, view: View) -> Iterator[Any]:
+    """Ctrl-C once ends the run with a checkpoint, twice at once; SIGTERM waits 5 s at most."""
+    received = _Received()
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        if received.status == "interrupted":
+            received.hard = True
+            return
+        received.status = "interrupted"
+        view.print("stopping with a checkpoint; press Ctrl-C again to stop at once")
+        monitor.request_stop()
+
+    def terminate(number: int, frame: Any) -> None:
+        if received.status != "terminated":
+            received.status = "terminated"
+            monitor.request_stop()
+            timer = threading.Timer(SIGTERM_SECONDS, lambda: setattr(received, "hard", True))
+            timer.daemon = True
+            timer.start()
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""The few ``key=value`` words of commands that look at a run instead of starting one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .folder import RunFolder
+from .refusal import ConfigError, closest
+
+__all__ = ["read_options", "run_folder"]
+
+
+def read_options(
+    command: str, words: Sequence[str], known: Mapping[str, Sequence[str] | None]
+) -> dict[str, str]:
+    """Read ``key=value`` words.
+
+    Args:
+        command: The command, for errors.
+        words: What was typed.
+        known: Valid keys with their valid values, or None where any value is valid.
+
+    Raises:
+        ConfigError: A word has no ``=``, an unknown key, or an impossible value.
+    """
+    options: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{command}: {word!r} is not key=value; e.g. run=runs/NAME")
+        if key not in known:
+            raise ConfigError(
+                f"{command}: unknown key {key}={value}{closest(key, known)}; "
+                f"valid are {', '.join(known)}"
+            )
+        choices = known[key]
+        if choices is not None and value not in choices:
+            raise ConfigError(f"{command}: {key}={value}; valid are {', '.join(choices)}")
+        options[key] = value
+    return options
+
+
+def run_folder(command: str, options: Mapping[str, str]) -> RunFolder:
+    """Return the folder that ``run=DIR`` names.
+
+    Raises:
+        ConfigError: There is no ``run=``, or it is not the folder of a run.
+    """
+    if "run" not in options:
+        raise ConfigError(f"{command}: which run? Add run=runs/NAME")
+    folder = RunFolder(Path(options["run"]))
+    if not folder.config.exists():
+        raise ConfigError(
+            f"{command}: run={options['run']} is not the folder of a run: it has no config.yaml"
+        )
+    return folder

@@ -1,0 +1,209 @@
+"""The charts of one run: how it learned, how fast it was, what it used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .chart import Axis, Line, line_chart
+from .history import History
+from .markup import NOTHING, Markup, element
+from .palette import INK, colour
+from .records import GPU
+from .scale import byte_unit
+from .series import Point, Series
+from .strips import Strip, strip_figure
+
+__all__ = ["learning", "resources", "speed"]
+
+PERCENT = (0.0, 100.0)
+STEP = Axis("step")
+
+FEW = 150
+"""Lines of more records are drawn as means, with the single records faint behind them."""
+
+MEANS = 75
+
+Charts = list[Markup]
+
+
+def learning(history: History) -> Markup:
+    """Return the charts of losses, accuracies and learning rate; nothing without records."""
+    charts = [
+        _trained(history, "Training loss", "loss", Axis("loss")),
+        _trained(history, "Training accuracy", "accuracy", Axis("%", "%", limits=PERCENT), 100),
+    ]
+    for split, series in sorted(history.recording.evaluations.items(), reverse=True):
+        if series.rows > 1:
+            name = split.capitalize()
+            charts.append(_accuracies(f"{name} accuracy", series))
+            charts.append(_losses(f"{name} loss", series))
+    charts += _metrics(history)
+    charts.append(_learning_rate(history))
+    return _grid(charts)
+
+
+def speed(history: History) -> list[Markup]:
+    """Return the strips of time shares and the charts of throughput and queues."""
+    bound = history.setting("pipeline.queue_messages")
+    fill = "messages in the link into the stage, after it took its input"
+    charts = [
+        _trained(
+            history,
+            "Throughput",
+            "images_per_second",
+            Axis("images/s", "images/s", zero=True),
+            note="training examples per second through each stage, waiting included",
+        ),
+        _trained(
+            history,
+            "Queue depth",
+            "queue_depth",
+            Axis("messages", zero=True),
+            note=f"{fill}; it holds {bound} at most" if bound else fill,
+        ),
+        _trained(
+            history,
+            "Staleness",
+            "staleness",
+            Axis("steps", "steps", zero=True),
+            note="steps by which the stage before was ahead when an input was used",
+        ),
+    ]
+    return [_time_shares(history), _grid(charts)]
+
+
+def resources(history: History) -> Markup:
+    """Return the charts of memory and of what the GPUs told."""
+    charts = [
+        _bytes(history, "Memory", "memory_bytes", "resident memory of the stage's process"),
+        _trained(
+            history,
+            "GPU utilization",
+            f"gpu/{GPU[0]}",
+            Axis("%", "%", zero=True, limits=PERCENT),
+            note="share of time in which a kernel ran",
+        ),
+        _bytes(history, "GPU memory", f"gpu/{GPU[1]}", "in use on the stage's GPU, by anyone"),
+        _trained(history, "GPU power", f"gpu/{GPU[2]}", Axis("W", "W", zero=True)),
+        _trained(history, "GPU temperature", f"gpu/{GPU[3]}", Axis("\u00b0C", "\u00b0C")),
+    ]
+    return _grid(charts)
+
+
+def _grid(charts: Sequence[Markup]) -> Markup:
+    shown = [chart for chart in charts if chart]
+    return element("div", *shown, class_="charts") if shown else NOTHING
+
+
+def _stage_lines(history: History, name: str, factor: float) -> list[Line]:
+    """Return a line per stage; of many records their means, and themselves behind."""
+
+    def scaled(points: Sequence[Point]) -> list[Point]:
+        return [(x, y * factor) for x, y in points]
+
+    lines = []
+    for stage, series in sorted(history.recording.stages.items()):
+        points, faint = scaled(series.points(name)), []
+        if series.rows > FEW:
+            points, faint = scaled(series.means(name, groups=MEANS)), points
+        lines.append(Line(f"stage {stage}", colour(stage), points, faint))
+    return lines
+
+
+def _trained(
+    history: History, title: str, name: str, y: Axis, factor: float = 1.0, *, note: str = ""
+) -> Markup:
+    """Return the chart of a quantity that stages report."""
+    rows = max((series.rows for series in history.recording.stages.values()), default=0)
+    if rows > FEW:
+        means = f"lines: means over {-(-rows // MEANS):,} or more records, faint: single records"
+        note = f"{note}; {means}" if note else means
+    return line_chart(title, note, _stage_lines(history, name, factor), x=STEP, y=y)
+
+
+def _bytes(history: History, title: str, name: str, note: str) -> Markup:
+    stages = history.recording.stages.values()
+    values = [y for series in stages for _, y in series.points(name)]
+    unit = byte_unit(max(values, default=0.0))
+    axis = Axis(unit.name, unit.name, zero=True)
+    lines = [
+        Line(f"stage {stage}", colour(stage), [(x, y / unit.size) for x, y in series.points(name)])
+        for stage, series in sorted(history.recording.stages.items())
+    ]
+    return line_chart(title, note, lines, x=STEP, y=axis)
+
+
+def _learning_rate(history: History) -> Markup:
+    """Return the learning rate: one line if all stages have the same."""
+    lines = [
+        Line(f"stage {stage}", colour(stage), series.points("lr"))
+        for stage, series in sorted(history.recording.stages.items())
+    ]
+    if len({tuple(y for _, y in line.points) for line in lines}) == 1 and len(lines) > 1:
+        lines = [Line("all stages", INK, lines[0].points)]
+    note = "the same in all stages" if len(lines) == 1 else ""
+    return line_chart("Learning rate", note, lines, x=STEP, y=Axis("learning rate", zero=True))
+
+
+def _block_lines(series: Series, name: str, factor: float) -> list[Line]:
+    blocks = [key for key in series.names if key.startswith(f"{name}/")]
+    return [
+        Line(f"block {block}", colour(block), [(x, y * factor) for x, y in series.points(key)])
+        for block, key in enumerate(blocks, start=1)
+    ]
+
+
+def _accuracies(title: str, series: Series) -> Markup:
+    lines = _block_lines(series, "accuracy", 100)
+    votes = [(x, 100 * y) for x, y in series.points("ensemble")]
+    note = "of each block's head"
+    if votes:
+        note += "; ensemble: the last two heads together"
+        lines.append(Line("ensemble", f"{INK} d2", votes))
+    return line_chart(title, note, lines, x=STEP, y=Axis("%", "%", limits=PERCENT))
+
+
+def _losses(title: str, series: Series) -> Markup:
+    lines = _block_lines(series, "loss", 1)
+    return line_chart(title, "of each block's head", lines, x=STEP, y=Axis("loss"))
+
+
+def _metrics(history: History) -> Charts:
+    """Return a chart for each further metric: the last block's, a line per split."""
+    found: dict[str, list[Line]] = {}
+    for split, series in sorted(history.recording.evaluations.items(), reverse=True):
+        for key in series.names:
+            group, _, name = key.partition("/")
+            if group == "metric" and series.rows > 1:
+                place = len(found.setdefault(name, [])) + 1
+                found[name].append(Line(split, colour(place), series.points(key)))
+    note = "of the last block"
+    return [line_chart(name, note, lines, x=STEP, y=Axis(name)) for name, lines in found.items()]
+
+
+def _time_shares(history: History) -> Markup:
+    """Return where each stage's time went, over steps."""
+    names = ("busy", "wait_in", "wait_out")
+    strips = []
+    for stage, series in sorted(history.recording.stages.items()):
+        rows = [(x, _shares(values)) for x, values in series.mean_rows(names)]
+        totals = _shares([series.mean(name) for name in names])
+        known = [(x, shares) for x, shares in rows if shares is not None]
+        strips.append(Strip(f"stage {stage}", colour(stage), known, totals or ()))
+    return strip_figure(
+        "Where each stage\u2019s time went",
+        "shares of the time per step; a stage that is always busy sets the pace",
+        strips,
+        x_label="step",
+        kinds=3,
+        stepped=False,
+    )
+
+
+def _shares(values: Sequence[float | None]) -> list[float] | None:
+    """Return the values as parts of their sum; None if one is missing or all are 0."""
+    known = [max(0.0, value) for value in values if value is not None]
+    total = sum(known)
+    if len(known) < len(values) or not total:
+        return None
+    return [value / total for value in known]

@@ -1,0 +1,138 @@
+"""The timeline in detail: who computed which step when, and who waited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .chart import Frame, figure
+from .markup import Markup, element, join
+from .palette import colour
+from .scale import Scale, fit, seconds_text, span_unit
+from .spans import Span, Trace, Window
+from .strips import KIND_NAMES, kind_legend
+
+__all__ = ["gantt"]
+
+WIDTH = 1160.0
+LEFT = 74.0
+RIGHT = 16.0
+ROW = 28.0
+GAP = 8.0
+MARK = 8.0
+"""Height of an evaluation or a checkpoint: the steps' spans stay visible behind it."""
+
+THINNEST = 0.25
+"""Pixels; shorter spans are not drawn."""
+
+DIGIT = 6.5
+"""Width of a digit in pixels."""
+
+
+def gantt(trace: Trace, window: Window) -> Markup:
+    """Return a wide figure: a row per stage, and its spans in the window.
+
+    Args:
+        trace: The spans.
+        window: The part to show.
+    """
+    unit = span_unit(window.end - window.begin)
+    scale = fit((window.begin / unit.size, window.end / unit.size), count=10, tight=True)
+    height = len(trace.stages) * (ROW + GAP) + 34
+    frame = Frame(WIDTH, height, LEFT, RIGHT, 0, 0)
+
+    def place(seconds: float) -> float:
+        return frame.x(min(max(seconds / unit.size, scale.low), scale.high), scale)
+
+    rows = [
+        _row(stage, trace.stages[stage], window, top=4 + index * (ROW + GAP), place=place)
+        for index, stage in enumerate(trace.stages)
+    ]
+    bottom = 4 + len(rows) * (ROW + GAP) - GAP
+    picture = element(
+        "svg",
+        *rows,
+        _time_axis(frame, scale, bottom=bottom),
+        class_="plot gantt",
+        viewBox=f"0 0 {WIDTH:g} {height:g}",
+        role="img",
+        aria_label=f"{window.title}: what each stage did when",
+    )
+    note = f"Numbers are training steps. Time since the run began, in {unit.name}."
+    return figure(window.title, note, kind_legend(5), picture, class_="chart wide")
+
+
+def _row(
+    stage: int,
+    spans: Sequence[Span],
+    window: Window,
+    *,
+    top: float,
+    place: Callable[[float], float],
+) -> Markup:
+    seen = [span for span in spans if span.end > window.begin and span.begin < window.end]
+    # Marks last: an evaluation lies over the time the stage waited in it.
+    seen.sort(key=lambda span: span.kind in ("evaluate", "checkpoint"))
+    middle = top + ROW / 2 + 4
+    return join(
+        [
+            element("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=ROW, class_="track"),
+            element(
+                "rect",
+                x=2,
+                y=top + ROW / 2 - 6,
+                width=4,
+                height=12,
+                rx=2,
+                class_=f"fill {colour(stage)}",
+            ),
+            element("text", f"stage {stage}", x=12, y=middle, class_="name"),
+            element(
+                "g",
+                *(_span(stage, span, top=top, place=place) for span in seen),
+                data_series=f"stage {stage}",
+            ),
+        ]
+    )
+
+
+def _span(stage: int, span: Span, *, top: float, place: Callable[[float], float]) -> Markup | None:
+    left, right = place(span.begin), place(span.end)
+    if right - left < THINNEST:
+        return None
+    mark = span.kind in ("evaluate", "checkpoint")
+    steps = f"{span.first}" if not span.added_up else f"{span.first}\u2013{span.last}"
+    told = f"stage {stage}, step {steps}: {KIND_NAMES[span.kind]} {seconds_text(span.seconds)}"
+    # A hair of the background between two steps that follow each other without a wait.
+    hair = 0.6 if span.kind == "busy" and right - left > 3 else 0.0
+    shape = element(
+        "rect",
+        element("title", told),
+        x=f"{left:.2f}",
+        y=f"{top + ROW - MARK if mark else top:g}",
+        width=f"{right - left - hair:.2f}",
+        height=f"{MARK if mark else ROW:g}",
+        class_=f"fill k-{span.kind}",
+    )
+    if span.kind != "busy" or right - left < DIGIT * len(steps) + 3:
+        return shape
+    number = element(
+        "text",
+        steps,
+        x=f"{(left + right - hair) / 2:.1f}",
+        y=f"{top + ROW / 2 + 4:g}",
+        class_="inside middle",
+    )
+    return join([shape, number])
+
+
+def _time_axis(frame: Frame, scale: Scale, *, bottom: float) -> Markup:
+    columns = [frame.x(tick, scale) for tick in scale.ticks]
+    return element(
+        "g",
+        element("path", d="".join(f"M{x:.1f} {bottom:g}v4" for x in columns), class_="base"),
+        *(
+            element("text", text, x=f"{x:.1f}", y=f"{bottom + 17:g}", class_="middle")
+            for x, text in zip(columns, scale.texts(), strict=True)
+        ),
+        class_="grid",
+    )

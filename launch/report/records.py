@@ -1,0 +1,244 @@
+"""``metrics.jsonl`` line by line: series per stage and per split, and the events between them."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .series import Series
+
+__all__ = ["GPU", "TRAINING", "Clock", "Events", "Recording", "number", "read_recording"]
+
+TRAINING = (
+    "loss",
+    "accuracy",
+    "lr",
+    "images_per_second",
+    "busy",
+    "wait_in",
+    "wait_out",
+    "queue_depth",
+    "queue_bytes",
+    "staleness",
+    "memory_bytes",
+)
+"""What every record of training has."""
+
+GPU = ("utilization", "memory_bytes", "power_watts", "temperature")
+"""What it may have in ``gpu``; the series are called ``gpu/utilization`` and so on."""
+
+LARGEST = 1e30
+"""A greater number is no measurement, and no browser could draw it."""
+
+MAX_LINE = 16 << 20
+MAX_STAGES = 1024
+MAX_METRICS = 20
+FIRST_EVENTS = 50
+LAST_EVENTS = 250
+MAX_CHECKPOINTS = 1000
+MAX_KINDS = 100
+MAX_TEXT = 20_000
+MAX_LIST = 64
+
+
+def number(value: Any) -> float | None:
+    """Return a value of a record if it is a finite number, else None."""
+    # `type`, not `isinstance`: true and false are no numbers here, and this is the inner loop.
+    if (type(value) is float or type(value) is int) and -LARGEST < value < LARGEST:
+        return value
+    return None
+
+
+@dataclass
+class Clock:
+    """Seconds of training, without the time between the parts of a run that was resumed.
+
+    It starts when the first part does: after backpropagation was timed, if it was. A resume goes
+    on from where the checkpoint was, because the steps after it are done again.
+    """
+
+    _base: float = 0.0
+    _begin: float | None = None
+    _trained: bool = False
+    _checkpoints: dict[float, float] = field(default_factory=dict)
+
+    def seconds(self, record: Mapping[str, Any]) -> float:
+        """Return the seconds at a record, after all records before it."""
+        event, time = record["event"], record["time"]
+        step = number(record.get("step")) or 0
+        if event == "resume" and self._begin is not None:
+            self._base = self._checkpoints.get(step, self._now(time))
+            self._begin = None
+        self._begin = time if self._begin is None else self._begin
+        if event == "measured" and not self._trained:
+            self._begin = time
+        self._trained = self._trained or event == "train"
+        seconds = self._now(time)
+        if event == "checkpoint":
+            self._checkpoints[step] = seconds
+            if len(self._checkpoints) > MAX_CHECKPOINTS:
+                del self._checkpoints[next(iter(self._checkpoints))]
+        return seconds
+
+    def _now(self, time: float) -> float:
+        return self._base + max(0.0, time - (self._begin if self._begin is not None else time))
+
+
+@dataclass
+class Events:
+    """What is not training: the first ones, the last ones, and how many lie between.
+
+    Attributes:
+        first: The first records, each with its second.
+        last: The last ones.
+        count: Of all.
+        newest: The newest record of each event, training included.
+    """
+
+    first: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    last: deque[tuple[float, dict[str, Any]]] = field(
+        default_factory=lambda: deque(maxlen=LAST_EVENTS)
+    )
+    count: int = 0
+    newest: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, seconds: float, record: dict[str, Any]) -> None:
+        """Take one; matrices and the like in it are not kept."""
+        self.count += 1
+        kept = {name: _short(value) for name, value in record.items() if _is_plain(value)}
+        (self.first if len(self.first) < FIRST_EVENTS else self.last).append((seconds, kept))
+
+    @property
+    def left_out(self) -> int:
+        """How many are not kept."""
+        return self.count - len(self.first) - len(self.last)
+
+
+@dataclass
+class Recording:
+    """All records of a run, thinned out.
+
+    Attributes:
+        stages: Per stage what it reported, over steps.
+        evaluations: Per split the results, over steps; ``accuracy/2`` is block 2's, ``metric/x``
+            the last block's; ``elapsed`` are the seconds of training before it.
+        events: What else happened.
+        lines: How many records were read.
+        damaged: How many lines could not be read; the one being written counts too.
+    """
+
+    stages: dict[int, Series] = field(default_factory=dict)
+    evaluations: dict[str, Series] = field(default_factory=dict)
+    events: Events = field(default_factory=Events)
+    lines: int = 0
+    damaged: int = 0
+    _clock: Clock = field(default_factory=Clock)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take one record that has an event and a time."""
+        event = record["event"]
+        self.lines += 1
+        if event in self.events.newest or len(self.events.newest) < MAX_KINDS:
+            self.events.newest[event] = record
+        seconds = self._clock.seconds(record)
+        if event == "train":
+            self._train(record)
+            return
+        if event == "resume":
+            self._cut(number(record.get("step")) or 0)
+        elif event == "evaluation":
+            self._evaluation(record, seconds)
+        self.events.add(seconds, record)
+
+    def _train(self, record: Mapping[str, Any]) -> None:
+        stage, step = record.get("stage"), number(record.get("step"))
+        if type(stage) is not int or not 1 <= stage <= MAX_STAGES or step is None:
+            self.damaged += 1
+            return
+        series = self.stages.get(stage)
+        if series is None:
+            names = [*TRAINING, *(f"gpu/{name}" for name in GPU)]
+            series = self.stages[stage] = Series(names)
+        gpu = record.get("gpu")
+        readings = gpu if isinstance(gpu, dict) else {}
+        series.add(
+            step,
+            [number(record.get(name)) for name in TRAINING]
+            + [number(readings.get(name)) for name in GPU],
+        )
+
+    def _evaluation(self, record: Mapping[str, Any], seconds: float) -> None:
+        split, step = record.get("split"), number(record.get("step"))
+        if not isinstance(split, str) or step is None:
+            self.damaged += 1
+            return
+        values = _results(record)
+        series = self.evaluations.setdefault(split, Series(["elapsed", *values]))
+        row = {"elapsed": seconds, **values}
+        series.add(step, [row.get(name) for name in series.names])
+
+    def _cut(self, step: float) -> None:
+        for series in (*self.stages.values(), *self.evaluations.values()):
+            series.cut(step)
+
+
+def read_recording(path: Path) -> Recording:
+    """Read the records of a run, finished or not. A missing file is a run without records."""
+    recording = Recording()
+    if not path.is_file():
+        return recording
+    for line in _lines(path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            recording.damaged += 1
+            continue
+        if (
+            isinstance(record, dict)
+            and isinstance(record.get("event"), str)
+            and number(record.get("time")) is not None
+        ):
+            recording.add(record)
+        else:
+            recording.damaged += 1
+    return recording
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE):
+            yield line
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value fits into a line of a table."""
+    if isinstance(value, list):
+        return len(value) <= MAX_LIST and all(number(item) is not None for item in value)
+    return value is None or isinstance(value, str | bool) or number(value) is not None
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        return f"{value[:MAX_TEXT]} ... ({len(value) - MAX_TEXT} more characters)"
+    return value
+
+
+def _results(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return an evaluation's numbers under the names of the series."""
+    values: dict[str, float | None] = {}
+    for name, key in (("accuracy", "accuracies"), ("loss", "losses")):
+        given = record.get(key)
+        for block, value in enumerate(given if isinstance(given, list) else [], start=1):
+            values[f"{name}/{block}"] = number(value)
+    values["ensemble"] = number(record.get("ensemble_accuracy"))
+    metrics = record.get("metrics")
+    last = metrics[-1] if isinstance(metrics, list) and metrics else {}
+    scalars = last.items() if isinstance(last, dict) else ()
+    for name, value in list(scalars)[:MAX_METRICS]:
+        if number(value) is not None:
+            values[f"metric/{name}"] = number(value)
+    return values

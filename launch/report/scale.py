@@ -1,0 +1,172 @@
+"""Axes with round ticks, and numbers as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "DASH",
+    "Scale",
+    "Unit",
+    "byte_unit",
+    "clock_text",
+    "count_text",
+    "fit",
+    "number_text",
+    "percent_text",
+    "seconds_text",
+    "span_unit",
+]
+
+DASH = "\u2013"
+"""Stands for what was not measured; never a zero."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What values are divided by to be shown.
+
+    Attributes:
+        name: E.g. ``MiB``.
+        size: Of one unit in the values' own.
+    """
+
+    name: str
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis.
+
+    Attributes:
+        low: Its begin.
+        high: Its end, above ``low``.
+        ticks: Round numbers between them.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def texts(self) -> list[str]:
+        """Return the ticks in words, all with the same decimals."""
+        step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else abs(self.low) or 1.0
+        largest = max((abs(tick) for tick in self.ticks), default=0.0)
+        if largest >= 1e9 or 0 < largest < 1e-3:
+            return [f"{tick:.3g}" for tick in self.ticks]
+        for size, letter in ((1e6, "M"), (1e3, "k")):
+            if largest >= 10 * size and step >= size / 10:
+                return [f"{tick / size:,.{_decimals(step / size)}f}{letter}" for tick in self.ticks]
+        return [f"{tick:,.{_decimals(step)}f}" for tick in self.ticks]
+
+
+def fit(
+    values: Iterable[float],
+    *,
+    count: int = 5,
+    zero: bool = False,
+    tight: bool = False,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> Scale:
+    """Return an axis that holds the values.
+
+    Args:
+        values: What must be on it; none gives 0 to 1.
+        count: About how many ticks.
+        zero: Whether it begins at 0.
+        tight: Whether it ends at the outermost values instead of at ticks.
+        limits: What it never exceeds, e.g. 0 and 100 for percentages.
+    """
+    known = list(values)
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    if zero:
+        low, high = min(0.0, low), max(0.0, high)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = abs(high) * 0.1 or 1.0
+        low, high = (low if zero else low - room), high + room
+    step = _round_step((high - low) / count)
+    if not tight:
+        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    low, high = max(low, limits[0]), min(high, limits[1])
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return Scale(low, high, tuple(index * step for index in range(first, last + 1)))
+
+
+def byte_unit(largest: float) -> Unit:
+    """Return the binary unit in which a number of bytes reads well."""
+    for name, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if largest >= 2**power:
+            return Unit(name, 2.0**power)
+    return Unit("bytes")
+
+
+def span_unit(largest: float) -> Unit:
+    """Return the unit in which seconds read well."""
+    for name, size in (("h", 3600.0), ("min", 60.0)):
+        if largest >= 2.5 * size:
+            return Unit(name, size)
+    for name, size in (("s", 1.0), ("ms", 1e-3)):
+        if largest >= size:
+            return Unit(name, size)
+    return Unit("\u00b5s", 1e-6)
+
+
+def number_text(value: float | None, unit: str = "", *, digits: int = 4) -> str:
+    """Return a number with so many significant digits; a dash for None.
+
+    Args:
+        value: The number.
+        unit: Put behind it, after a narrow space.
+        digits: Significant digits; digits before the point are never dropped.
+    """
+    if value is None:
+        return DASH
+    behind = f"\u202f{unit}" if unit else ""
+    if value == 0 or 1e-4 <= abs(value) < 1e9:
+        whole = 0 if value == 0 else math.floor(math.log10(abs(value)))
+        return f"{value:,.{max(0, digits - 1 - whole) if value else 0}f}{behind}"
+    return f"{value:.{digits}g}{behind}"
+
+
+def percent_text(value: float | None, *, digits: int = 2) -> str:
+    """Return a share as a percentage; a dash for None."""
+    return DASH if value is None else f"{100 * value:.{digits}f}%"
+
+
+def count_text(value: float | None) -> str:
+    """Return a large count in short, e.g. parameters: 1.25 M; a dash for None."""
+    if value is None:
+        return DASH
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}\u202f{letter}"
+    return f"{value:g}"
+
+
+def seconds_text(value: float | None, *, digits: int = 3) -> str:
+    """Return a duration in its unit; a dash for None."""
+    if value is None:
+        return DASH
+    unit = span_unit(abs(value))
+    return number_text(value / unit.size, unit.name, digits=digits)
+
+
+def clock_text(seconds: float) -> str:
+    """Return minutes:seconds or hours:minutes:seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _round_step(step: float) -> float:
+    """Round up to 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(round_ * power for round_ in (1, 2, 5, 10) if round_ * power >= step * (1 - 1e-9))
+
+
+def _decimals(step: float) -> int:
+    return max(0, -math.floor(math.log10(step) + 1e-9))

@@ -1,0 +1,186 @@
+"""Records thinned out while they are read: bounded memory, and no extreme is lost.
+
+    rows      . . . . . . . . . . . .     one after the other, as they are read
+    buckets  [. .][. .][. .][. .] . .     of `width` rows each; the rest waits for its bucket
+    full     [. . . .][. . . .]           when there are too many: two become one, width doubles
+
+Of each quantity a bucket keeps the first, the last, the smallest and the largest value where they
+were, so a line through them covers the same pixels as a line through all rows; and the sum of all
+values, so means over buckets are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Point", "Series"]
+
+Point = tuple[float, float]
+
+BUCKETS = 250
+"""At most so many buckets, of four points each: 1,000 points per line."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One quantity in one bucket."""
+
+    points: tuple[Point, ...] = ()
+    total: float = 0.0
+    count: int = 0
+
+    def __add__(self, other: _Column) -> _Column:
+        points = _extremes(self.points + other.points)
+        return _Column(points, self.total + other.total, self.count + other.count)
+
+    def until(self, x: float) -> _Column:
+        """Forget what lies after ``x``; the sum is then that of the points that are left."""
+        points = tuple(point for point in self.points if point[0] <= x)
+        return _Column(points, sum(y for _, y in points), len(points))
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Consecutive rows."""
+
+    last: float
+    total: float
+    rows: int
+    columns: tuple[_Column, ...]
+
+    @classmethod
+    def of(cls, xs: Sequence[float], rows: Sequence[Sequence[float | None]]) -> _Bucket:
+        columns = tuple(_column(xs, values) for values in zip(*rows, strict=True))
+        return cls(xs[-1], sum(xs), len(xs), columns)
+
+    def __add__(self, other: _Bucket) -> _Bucket:
+        columns = tuple(a + b for a, b in zip(self.columns, other.columns, strict=True))
+        return _Bucket(other.last, self.total + other.total, self.rows + other.rows, columns)
+
+    def until(self, x: float) -> _Bucket | None:
+        """Forget what lies after ``x``."""
+        if self.last <= x:
+            return self
+        columns = tuple(column.until(x) for column in self.columns)
+        kept = sorted({point[0] for column in columns for point in column.points})
+        return _Bucket(kept[-1], sum(kept), len(kept), columns) if kept else None
+
+
+class Series:
+    """Several quantities over a growing x, thinned out.
+
+    Args:
+        names: The quantities.
+        buckets: How many buckets to keep at most; at least 2.
+    """
+
+    def __init__(self, names: Sequence[str], *, buckets: int = BUCKETS) -> None:
+        self.names = tuple(names)
+        self.rows = 0
+        self._index = {name: place for place, name in enumerate(self.names)}
+        self._limit = buckets
+        self._width = 1
+        self._buckets: list[_Bucket] = []
+        self._xs: list[float] = []
+        self._waiting: list[Sequence[float | None]] = []
+
+    def add(self, x: float, values: Sequence[float | None]) -> None:
+        """Take a row: a value for each name, None where there is none."""
+        self._xs.append(x)
+        self._waiting.append(values)
+        self.rows += 1
+        if len(self._xs) < self._width:
+            return
+        self._buckets = self._all()
+        self._xs, self._waiting = [], []
+        self._shrink()
+
+    def cut(self, x: float) -> None:
+        """Forget the rows after ``x``: a resumed run does these steps again."""
+        kept = (bucket.until(x) for bucket in self._all())
+        self._buckets = [bucket for bucket in kept if bucket is not None]
+        self._xs, self._waiting = [], []
+        self.rows = sum(bucket.rows for bucket in self._buckets)
+        self._shrink()
+
+    def points(self, name: str) -> list[Point]:
+        """Return a quantity's values where they were, at most four per bucket."""
+        place = self._index[name]
+        return [point for bucket in self._all() for point in bucket.columns[place].points]
+
+    def means(self, name: str, *, groups: int = BUCKETS) -> list[Point]:
+        """Return the means of a quantity over neighbouring rows, each at the mean of their x."""
+        rows = self.mean_rows([name], groups=groups)
+        return [(x, values[0]) for x, values in rows if values[0] is not None]
+
+    def mean_rows(
+        self, names: Sequence[str], *, groups: int = BUCKETS
+    ) -> list[tuple[float, list[float | None]]]:
+        """Return the means of several quantities over the same neighbouring rows.
+
+        Args:
+            names: The quantities.
+            groups: At most so many means.
+        """
+        buckets = self._all()
+        size = -(-len(buckets) // groups) or 1
+        means = []
+        for start in range(0, len(buckets), size):
+            group = buckets[start : start + size]
+            x = sum(bucket.total for bucket in group) / sum(bucket.rows for bucket in group)
+            means.append((x, [_mean(group, self._index[name]) for name in names]))
+        return means
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of all values of a quantity; None if there are none."""
+        return _mean(self._all(), self._index[name])
+
+    def last(self, name: str) -> float | None:
+        """Return the last value of a quantity; None if there are none."""
+        points = self.points(name)
+        return points[-1][1] if points else None
+
+    @property
+    def end(self) -> float | None:
+        """The last x."""
+        buckets = self._all()
+        return buckets[-1].last if buckets else None
+
+    def _shrink(self) -> None:
+        """Join the buckets two by two if there are too many."""
+        if len(self._buckets) < self._limit:
+            return
+        pairs = [self._buckets[start : start + 2] for start in range(0, len(self._buckets), 2)]
+        self._buckets = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+        self._width *= 2
+
+    def _all(self) -> list[_Bucket]:
+        if not self._xs:
+            return self._buckets
+        return [*self._buckets, _Bucket.of(self._xs, self._waiting)]
+
+
+def _column(xs: Sequence[float], values: Sequence[float | None]) -> _Column:
+    if None in values:
+        pairs = [(x, value) for x, value in zip(xs, values, strict=True) if value is not None]
+    else:
+        pairs = list(zip(xs, values, strict=True))
+    total = sum(value for _, value in pairs)
+    return _Column(_extremes(tuple(pairs)), total, len(pairs))
+
+
+def _extremes(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Return the first, smallest, largest and last point, in their order."""
+    if len(points) <= 2:
+        return points
+    values = [y for _, y in points]
+    places = {0, values.index(min(values)), values.index(max(values)), len(points) - 1}
+    return tuple(points[place] for place in sorted(places))
+
+
+def _mean(buckets: Sequence[_Bucket], place: int) -> float | None:
+    count = sum(bucket.columns[place].count for bucket in buckets)
+    if not count:
+        return None
+    return sum(bucket.columns[place].total for bucket in buckets) / count

@@ -1,0 +1,151 @@
+"""One strip per stage: the shares of its time, over steps or over the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .chart import Frame, digits, figure, legend
+from .markup import NOTHING, Markup, element, join
+from .scale import Scale, fit, percent_text
+from .spans import KINDS
+
+__all__ = ["KIND_NAMES", "Strip", "kind_legend", "strip_figure"]
+
+KIND_NAMES = {
+    "busy": "busy",
+    "wait_in": "waits for input",
+    "wait_out": "waits for room",
+    "evaluate": "evaluates",
+    "checkpoint": "writes a checkpoint",
+}
+"""What a reader is told; the keys are those of the records."""
+
+ROW = 40.0
+GAP = 12.0
+WIDTH = 1160.0
+LEFT = 74.0
+RIGHT = 236.0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The shares of one stage's time.
+
+    Attributes:
+        name: E.g. ``stage 2``.
+        look: Classes of the stage's colour.
+        rows: For each x the shares of the kinds, in the order of ``KINDS``.
+        totals: The shares over the whole strip, told beside it.
+    """
+
+    name: str
+    look: str
+    rows: Sequence[tuple[float, Sequence[float]]]
+    totals: Sequence[float | None]
+
+
+def strip_figure(
+    title: str, note: str, strips: Sequence[Strip], *, x_label: str, kinds: int, stepped: bool
+) -> Markup:
+    """Return a wide figure with one strip below the other.
+
+    Args:
+        title: What it shows.
+        note: One line on how to read it.
+        strips: In the order of stages.
+        x_label: What the horizontal axis shows, with its unit.
+        kinds: How many of ``KINDS`` the rows have.
+        stepped: Whether a row holds until the next one; else rows are joined by lines.
+    """
+    strips = [strip for strip in strips if len(strip.rows) > 1]
+    if not strips:
+        return NOTHING
+    xs = [x for strip in strips for x, _ in strip.rows]
+    across = fit(xs, count=10, tight=True)
+    height = len(strips) * (ROW + GAP) + 34
+    picture = element(
+        "svg",
+        *(
+            _strip(strip, across, top=4 + place * (ROW + GAP), stepped=stepped)
+            for place, strip in enumerate(strips)
+        ),
+        _x_axis(across, x_label, bottom=4 + len(strips) * (ROW + GAP) - GAP, height=height),
+        class_="plot strips",
+        viewBox=f"0 0 {WIDTH:g} {height:g}",
+        role="img",
+        aria_label=f"{title}: {', '.join(strip.name for strip in strips)}",
+        data_x=x_label,
+    )
+    return figure(title, note, kind_legend(kinds), picture, class_="chart wide")
+
+
+def kind_legend(kinds: int) -> Markup:
+    """Return what the colours of the first ``kinds`` of ``KINDS`` mean."""
+    entries = [(KIND_NAMES[kind], f"k-{kind}") for kind in KINDS[:kinds]]
+    return legend(entries, swatch=True)
+
+
+def _strip(strip: Strip, across: Scale, *, top: float, stepped: bool) -> Markup:
+    frame = Frame(WIDTH, top + ROW, LEFT, RIGHT, top, 0)
+    share = Scale(0, 1, (0, 1))
+    kinds = len(strip.rows[0][1])
+    # The uppermost sum first: the smaller ones are painted over it.
+    areas = [
+        element(
+            "path",
+            class_=f"fill k-{KINDS[kind]}",
+            data_kind=KIND_NAMES[KINDS[kind]],
+            d=_area([(x, sum(values[: kind + 1])) for x, values in strip.rows], stepped=stepped),
+        )
+        for kind in reversed(range(kinds))
+    ]
+    told = [
+        f"{word} {percent_text(total, digits=0)}"
+        for word, total in zip(("busy", "input", "room"), strip.totals, strict=False)
+    ]
+    middle = top + ROW / 2 + 4
+    return join(
+        [
+            element("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=ROW, class_="track"),
+            element("rect", x=2, y=top + ROW / 2 - 6, width=4, height=12, rx=2,
+                    class_=f"fill {strip.look}"),
+            element("text", strip.name, x=12, y=middle, class_="name"),
+            element("g", *areas, class_="data", data_series=strip.name,
+                    transform=frame.transform(across, share)),
+            *(
+                element("text", text, x=WIDTH - RIGHT + 10 + place * 76, y=middle)
+                for place, text in enumerate(told)
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _area(points: Sequence[tuple[float, float]], *, stepped: bool) -> str:
+    """Return the area under the points as an SVG path, down to 0."""
+    words = [f"M{digits(points[0][0])} 0"]
+    previous = None
+    for x, y in points:
+        if stepped and y != previous:
+            words.append(f"H{digits(x)}V{y:.3g}")
+        elif not stepped:
+            words.append(f"L{digits(x)} {y:.3g}")
+        previous = y
+    last = digits(points[-1][0])
+    words.append(f"H{last}V0Z" if stepped else f"L{last} 0Z")
+    return "".join(words)
+
+
+def _x_axis(across: Scale, label: str, *, bottom: float, height: float) -> Markup:
+    frame = Frame(WIDTH, height, LEFT, RIGHT, 0, 0)
+    ticks = [(frame.x(tick, across), text) for tick, text in zip(across.ticks, across.texts())]  # noqa: B905
+    return element(
+        "g",
+        element("path", d="".join(f"M{x:.1f} {bottom:g}v4" for x, _ in ticks), class_="base"),
+        *(
+            element("text", text, x=f"{x:.1f}", y=f"{bottom + 17:g}", class_="middle")
+            for x, text in ticks
+        ),
+        element("text", label, x=WIDTH - RIGHT + 10, y=f"{bottom + 17:g}", class_="axis"),
+        class_="grid",
+    )

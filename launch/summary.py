@@ -1,0 +1,85 @@
+"""``summary.json``: the figures of a run, each measured or null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .job import Job
+from .monitor import Findings
+
+__all__ = ["summarize", "trace_events"]
+
+
+def summarize(job: Job, findings: Findings, *, seconds: float) -> dict[str, Any]:
+    """Work out the summary of a run that came to its end.
+
+    Args:
+        job: The run.
+        findings: What its ranks told.
+        seconds: From the first rank's readiness to the end, of this part of the run.
+
+    Returns:
+        The keys of ``summary.json``. ``efficiency`` is the throughput against the batch divided
+        by the median busy time of the slowest stage in this run; ``slowest_alone`` is the time of
+        the same stage per step with all others idle.
+    """
+    config = job.config
+    stages = [_stage(findings, stage) for stage in range(1, job.decoupling.blocks + 1)]
+    test = findings.evaluations.get("test", {})
+    speed = findings.finished[job.decoupling.blocks]["summary"]["images_per_second"]
+    backprop = findings.measured.get("backprop_seconds")
+    batch = config.train.batch_size
+    busy = [stage["busy"] for stage in stages]
+    slowest = max(busy) if all(busy) else None
+    return {
+        "command": job.command,
+        "method": config.method,
+        "runtime": config.runtime,
+        "network": job.decoupling.network,
+        "data": job.task.data,
+        "blocks": job.decoupling.blocks,
+        "cuts": list(job.decoupling.cuts),
+        "heads": list(job.heads),
+        "steps": findings.finished[1]["step"],
+        "batch_size": batch,
+        "seed": config.seed,
+        "device": config.device,
+        "threads": config.train.threads,
+        "test_accuracy": test["accuracies"][-1] if test else None,
+        "ensemble_accuracy": test.get("ensemble_accuracy"),
+        "block_accuracy": test.get("accuracies", []),
+        "seconds": seconds,
+        "images_per_second": speed,
+        "backprop_images_per_second": batch / backprop if backprop else None,
+        "speedup_vs_backprop": speed * backprop / batch if speed and backprop else None,
+        "efficiency": speed * slowest / batch if speed and slowest else None,
+        "slowest_alone": findings.alone,
+        "slowest_stage": findings.alone_stage,
+        "stages": stages,
+    }
+
+
+def trace_events(job: Job, findings: Findings) -> dict[str, Any]:
+    """Return the run's spans in the Chrome trace format, one process per stage."""
+    events: list[dict[str, Any]] = []
+    for stage, report in sorted(findings.finished.items()):
+        name = f"stage {stage} (rank {report['rank']})"
+        events.append({"name": "process_name", "ph": "M", "pid": stage, "args": {"name": name}})
+        events.extend(report["spans"])
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def _stage(findings: Findings, stage: int) -> dict[str, Any]:
+    report = findings.finished[stage]
+    ready = findings.ready[report["rank"]]
+    place = ready["stages"].index(stage)
+    return {
+        "stage": stage,
+        "rank": report["rank"],
+        "pid": ready["pid"],
+        "host": ready["host"],
+        "device": ready["device"],
+        "params": ready["parameters"][place],
+        "head_params": ready["head_parameters"][place],
+        **report["summary"],
+    }

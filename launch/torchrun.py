@@ -1,0 +1,260 @@
+"""Taking part in a run whose processes torchrun started, on one node or many.
+
+    rank 0      decides the run, tells it to the others through the store, and watches it from a
+                thread (Monitor); the same loop that the parent runs in our own launcher
+    rank k      waits for the decision and takes part
+
+A restart by torchrun (--max-restarts) finds the run's name in torchrun's store and continues from
+its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
+
+from ..pipeline.feed import StopRequest
+from ..pipeline.mailbox import StoreReader
+from ..pipeline.watchdog import Watch
+from .config import TrainConfig
+from .folder import default_name
+from .job import Job, Objects
+from .membership import Membership
+from .monitor import Monitor
+from .outcome import Outcome, conclude
+from .placement import place
+from .prepare import Preparation, prepare
+from .rank import Rank
+from .records import Records
+from .refusal import ConfigError
+from .tracking import make_tracker
+from .view import make_view
+
+__all__ = ["take_part"]
+
+POLL_SECONDS = 0.1
+SIGNAL_SECONDS = {signal.SIGTERM: 5.0, signal.SIGINT: 25.0}
+"""How long a rank that torchrun wants to end tries to get a checkpoint written."""
+
+FOLDER_SECONDS = 30.0
+
+
+def take_part(
+    command: str,
+    config: TrainConfig,
+    objects: Objects,
+    *,
+    overrides: Sequence[str] = (),
+    announce: Any = lambda preparation: None,
+) -> Outcome:
+    """Be one of torchrun's ranks until the run ends.
+
+    Args:
+        command: The command, e.g. ``"train"``.
+        config: The composed configuration; every rank has the same.
+        objects: What a Python caller brought along; every rank has its own.
+        overrides: What the user typed.
+        announce: Called by rank 0 with the decided run.
+
+    Returns:
+        The outcome; on ranks other than 0 it has no summary.
+
+    Raises:
+        ConfigError: The run cannot be as asked.
+    """
+    member = Membership.from_environment()
+    _check_ranks(config, member)
+    stop = StopRequest()
+    _handle_signals(stop)
+    if member.rank == 0:
+        return _lead(command, config, objects, overrides, member, stop, announce)
+    job = _await_decision(member)
+    _check_folder(job, member)
+    _train(Rank(job, objects, member, stop=stop))
+    return Outcome(str(job.folder.path), "finished")
+
+
+@record
+def _train(rank: Rank) -> None:
+    """Run a rank so that torchrun's summary shows its error and traceback."""
+    rank.run()
+
+
+def _check_ranks(config: TrainConfig, member: Membership) -> None:
+    if config.resume is not None:
+        return
+    ranks = place(config, local_ranks=member.local_world).ranks
+    if ranks != member.world:
+        raise ConfigError(
+            f"torchrun started {member.world} ranks, but blocks={config.blocks} with "
+            f"runtime={config.runtime} needs {ranks}; start {ranks} ranks "
+            f"(--nproc-per-node) or give blocks={member.world}"
+        )
+
+
+def _lead(
+    command: str,
+    config: TrainConfig,
+    objects: Objects,
+    overrides: Sequence[str],
+    member: Membership,
+    stop: StopRequest,
+    announce: Any,
+) -> Outcome:
+    store = member.store()
+    try:
+        preparation = _decide(command, config, objects, overrides, member)
+    except Exception as error:
+        store.set("decision", f"refused {error}")
+        raise
+    job = preparation.job
+    announce(preparation)
+    store.set("decision", f"job {job.to_json()}")
+    watching = Watching(job, member)
+    watching.start()
+    try:
+        _train(Rank(job, objects, member, stop=stop))
+    except BaseException:
+        watching.abandon()
+        raise
+    return watching.join()
+
+
+def _decide(
+    command: str,
+    config: TrainConfig,
+    objects: Objects,
+    overrides: Sequence[str],
+    member: Membership,
+) -> Preparation:
+    """Decide the run; after a restart of all ranks, continue it."""
+    config = copy.deepcopy(config)
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    lasting = replace(member, prefix=f"blockstep/{run}").store()
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if config.name is None and config.resume is None:
+        config.name = run if run != "none" else default_name(command)
+    if restarts and lasting.check(["name"]):
+        config.name = lasting.get("name").decode()
+        config.resume = "auto"
+    elif config.name is not None:
+        lasting.set("name", config.name)
+    return prepare(command, config, objects, overrides=overrides, local_ranks=member.local_world)
+
+
+def _await_decision(member: Membership) -> Job:
+    store = member.store()
+    store.wait(["decision"], timedelta(hours=1))
+    kind, _, text = store.get("decision").decode().partition(" ")
+    if kind == "refused":
+        raise ConfigError(f"rank 0 refused the run: {text}")
+    return Job.from_json(text)
+
+
+def _check_folder(job: Job, member: Membership) -> None:
+    """Several nodes need a shared folder: what rank 0 wrote must be seen here."""
+    deadline = time.monotonic() + FOLDER_SECONDS
+    while not job.folder.decoupling.exists():
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"rank {member.rank} does not see {job.folder.path.absolute()}, which rank 0 made; "
+                "put runs=FOLDER on a file system that all nodes share"
+            )
+        time.sleep(0.2)
+
+
+def _handle_signals(stop: StopRequest) -> None:
+    """End with a checkpoint if the neighbours still live; never take longer than allowed."""
+
+    def handle(number: int, frame: Any) -> None:
+        stop.set()
+        seconds = SIGNAL_SECONDS[signal.Signals(number)]
+        timer = threading.Timer(seconds, lambda: os._exit(128 + number))
+        timer.daemon = True
+        timer.start()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNAL_SECONDS:
+            signal.signal(number, handle)
+
+
+class Watching:
+    """The monitor of a run, in a thread of rank 0.
+
+    Args:
+        job: The run.
+        member: Rank 0.
+    """
+
+    def __init__(self, job: Job, member: Membership) -> None:
+        self._job = job
+        self._began = time.perf_counter()
+        self._view = make_view(job)
+        self._records = Records(job.folder.metrics)
+        self._tracker = make_tracker(job, self._view.print)
+        placement = job.placement
+        self._monitor = Monitor(
+            job,
+            mailbox=StoreReader(member.store(), placement.ranks),
+            store=member.store(),
+            watch=Watch(
+                member.store(),
+                [placement.label(rank) for rank in range(placement.ranks)],
+                start_timeout=job.config.pipeline.start_timeout,
+                timeout=job.config.pipeline.timeout,
+            ),
+            records=self._records,
+            tracker=self._tracker,
+            view=self._view,
+        )
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def join(self) -> Outcome:
+        """Wait until all ranks have finished; write the summary."""
+        self._thread.join()
+        seconds = time.perf_counter() - self._began
+        outcome = conclude(self._job, self._monitor, status="finished", seconds=seconds)
+        self._view.close()
+        self._tracker.finish(outcome.summary)
+        self._records.close()
+        return outcome
+
+    def abandon(self) -> None:
+        """This rank failed: note what is known and stop watching."""
+        self._monitor.poll()
+        self._abandoned = True
+        self._thread.join(5.0)
+        self._view.close()
+        self._tracker.finish(None)
+        self._records.close()
+
+    def _run(self) -> None:
+        while not self._monitor.done and not self._abandoned:
+            self._monitor.poll()
+            if self._monitor.failure is not None and not self._abandoned:
+                self._give_up()
+            time.sleep(POLL_SECONDS)
+
+    def _give_up(self) -> None:
+        """Another rank failed or hangs: end this one, so that torchrun ends them all."""
+        time.sleep(1.0)
+        text = str(self._monitor.failure)
+        print(f"blockstep: {text}", file=sys.stderr, flush=True)
+        get_error_handler().record_exception(RuntimeError(text))
+        self._tracker.finish(None)
+        os._exit(1)
