@@ -261,6 +261,9 @@ def _model(config: TrainConfig, refusals: Refusals) -> None:
     if "_target_" in model:
         _class("model", model, refusals)
         return
+    if "python" in model:
+        # Written by a run whose network was given in Python; the value is its class.
+        return
     if not isinstance(model.get("name"), str):
         refusals.add("model", model, "needs a network: model=NAME or model._target_=package.Class")
     width, weights = model.get("width", 1.0), model.get("weights")

@@ -130,8 +130,9 @@ def train(
         network: An ``nn.Sequential`` (its children are the layers, the last yields the logits) or
             a module with an attribute ``layers`` that names its layers in order. None makes the
             network of the setting ``model``.
-        data: Name of a data set, or ``(train, test)`` where each part is ``(x, y)`` of tensors or
-            arrays, or a map-style ``torch.utils.data.Dataset``.
+        data: Name of a data set; or ``(train, test)``, or a mapping that may also have a
+            ``validation``. Each part is ``(x, y)`` of tensors or arrays, or a map-style
+            ``torch.utils.data.Dataset``.
         cuts: Layers, from 1, after which the network is cut; None balances measured times.
         heads: One head for all cuts, or a list: ``aux1`` .. ``aux4``, ``mlp_sr``, ``linear``, or
             ``{"_target_": "package.Head", ...}``.
@@ -155,6 +156,9 @@ def train(
     if isinstance(data, str):
         words.append(f"data={data}")
         data = None
+    elif isinstance(data, tuple | list):
+        train_part, test_part = data
+        data = {"train": train_part, "test": test_part}
     config = compose("train", words)
     outcome = run("train", config, Objects(network, data), overrides=words)
     if outcome.status == "interrupted":

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .aux import TokenMean, image_aux, token_aux, vector_aux
+from .auxiliary import TokenMean, image_aux, token_aux, vector_aux
 from .initialization import initialize
 from .mlp_sr import mlp_sr
 
@@ -91,9 +91,9 @@ def make_head(
         return _users_head(spec, tuple(shape), classes)
     if spec not in HEADS:
         close = get_close_matches(spec, HEADS, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"did you mean {close[0]}? " if close else ""
         raise ValueError(
-            f"unknown head {spec!r}{hint} Known are {', '.join(HEADS)} and "
+            f"unknown head {spec!r}; {hint}known are {', '.join(HEADS)} and "
             "{_target_: package.Class}"
         )
     head = HEADS[spec](tuple(shape), classes, features, reduction)

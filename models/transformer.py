@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .aux import TokenMean
+from .auxiliary import TokenMean
 from .network import Network
 
 __all__ = ["transformer"]

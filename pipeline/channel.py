@@ -43,7 +43,7 @@ class Sender:
         self.name = connection.edge.label
         self._connection = connection
         self._transfer = transfer
-        self._slot: tuple[Message, torch.cuda.Event | None] | None = None
+        self._slot: tuple[Message, Header, torch.cuda.Event | None] | None = None
         self._error: BaseException | None = None
         self._closing = False
         self._changed = threading.Condition()
@@ -51,13 +51,18 @@ class Sender:
         self._thread.start()
 
     def put(self, message: Message) -> None:
-        """See :meth:`~blockstep.pipeline.link.Outlet.put`."""
+        """See :meth:`~blockstep.pipeline.link.Outlet.put`.
+
+        Raises:
+            MessageError: The message cannot travel.
+        """
+        header = Header.of(message)
         ready = self._transfer.ready()
         with self._changed:
             while self._slot is not None and self._error is None:
                 self._changed.wait()
             self._check()
-            self._slot = (message, ready)
+            self._slot = (message, header, ready)
             self._changed.notify_all()
 
     def put_within(self, message: Message, seconds: float) -> bool:
@@ -66,10 +71,11 @@ class Sender:
         Returns:
             Whether it left.
         """
+        header = Header.of(message)
         with self._changed:
             if not self._changed.wait_for(self._idle, seconds):
                 return False
-            self._slot = (message, None)
+            self._slot = (message, header, None)
             self._changed.notify_all()
             return self._changed.wait_for(self._idle, seconds)
 
@@ -95,19 +101,18 @@ class Sender:
                         self._changed.wait()
                     if self._slot is None:
                         return
-                    message, ready = self._slot
-                self._send(message, ready)
+                    message, header, ready = self._slot
+                self._send(message, header, ready)
                 with self._changed:
                     self._slot = None
                     self._changed.notify_all()
-                del message, ready
+                del message, header, ready
         except BaseException as error:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
-    def _send(self, message: Message, ready: torch.cuda.Event | None) -> None:
-        header = Header.of(message)
+    def _send(self, message: Message, header: Header, ready: torch.cuda.Event | None) -> None:
         buffer = torch.frombuffer(bytearray(header.encode()), dtype=torch.uint8)
         dist.send(buffer, self._connection.edge.target, group=self._connection.headers)
         for tensor, spec in zip(message.tensors, header.specs, strict=True):

@@ -117,6 +117,9 @@ class Profile:
     def block_seconds(self, first: int, last: int, head: int | None = None) -> float:
         """Predict the busy seconds per step of a block.
 
+        The time of a head includes the gradient of its input, even in a block that has nothing
+        else to train.
+
         Args:
             first: Its first layer, from 1.
             last: Its last layer.

@@ -69,14 +69,15 @@ class StreamData(DataSet[StreamPart]):
     def close(self) -> None:
         """Ends the workers that are idle now, and the others when their iterator is closed."""
         self._closed = True
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().close()
 
     def _batches(self, selections: Iterable[Selection]) -> Iterator[tuple[Tensor, Tensor]]:
         if self._closed:
             raise DataError(f"data set {self.name}: it has been closed")
         pin = self._device.type == "cuda"
         crew = self._idle.pop() if self._idle else _Crew(self._fetches, self._workers, pin=pin)
-        sound = True
+        reusable = False
         try:
             for x, y in crew.batches(self._requests(selections)):
                 check_labels(y, self.classes, source=f"data set {self.name}")
@@ -84,12 +85,16 @@ class StreamData(DataSet[StreamPart]):
                     x.to(self._device, non_blocking=pin),
                     y.to(self._device, non_blocking=pin),
                 )
-        except Exception:
-            sound = False  # a worker may be gone
+            reusable = True
+        except GeneratorExit:
+            reusable = True
             raise
         finally:
-            if sound and not self._closed:
+            # After an error a worker may be gone.
+            if reusable and not self._closed:
                 self._idle.append(crew)
+            else:
+                crew.close()
 
     def _requests(self, selections: Iterable[Selection]) -> Iterator[list[Request]]:
         for split, indices, epoch in selections:
@@ -128,7 +133,7 @@ class _Crew:
             "prefetch_factor": AHEAD,
             "worker_init_fn": _ignore_interrupt,
         }
-        self._loader = DataLoader(
+        self._loader: DataLoader[Any] | None = DataLoader(
             _Bench(fetches),
             batch_size=None,
             sampler=self._plan,
@@ -148,7 +153,12 @@ class _Crew:
                 raise DataError(str(batch))
             yield batch
 
+    def close(self) -> None:
+        """Ends the processes; they end with the last reference to the loader."""
+        self._loader = None
+
     def _started(self) -> Iterator[Any]:
+        assert self._loader is not None  # nobody uses a crew after closing it
         try:
             return iter(self._loader)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

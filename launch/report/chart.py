@@ -14,7 +14,17 @@ from .markup import NOTHING, Markup, element, join
 from .scale import Scale, fit
 from .series import Point
 
-__all__ = ["Axis", "Frame", "Line", "digits", "figure", "legend", "line_chart", "polyline"]
+__all__ = [
+    "Axis",
+    "Frame",
+    "Line",
+    "digits",
+    "figure",
+    "legend",
+    "line_chart",
+    "polyline",
+    "x_axis",
+]
 
 DOTS = 60
 """Lines of at most so many points show them."""
@@ -121,8 +131,8 @@ def line_chart(
     frame = Frame()
     picture = element(
         "svg",
-        _grid(frame, across, up),
-        _labels(frame, x, y),
+        _grid(frame, up, y.label),
+        x_axis(frame, across, x.label, bottom=frame.height - frame.bottom),
         element(
             "g",
             *(_band(line) for line in shown if line.band),
@@ -178,6 +188,29 @@ def legend(entries: Iterable[tuple[str, str]], *, swatch: bool = False) -> Marku
     return element("div", *keys, class_="legend")
 
 
+def x_axis(frame: Frame, scale: Scale, label: str, *, bottom: float) -> Markup:
+    """Return the ticks below a figure and its label under them; 34 pixels high.
+
+    Args:
+        frame: Of the figure.
+        scale: The horizontal axis.
+        label: With its unit.
+        bottom: Where the data end.
+    """
+    columns = [frame.x(tick, scale) for tick in scale.ticks]
+    middle = (frame.left + frame.width - frame.right) / 2
+    return element(
+        "g",
+        element("path", d="".join(f"M{x:.1f} {bottom:g}v4" for x in columns), class_="base"),
+        *(
+            element("text", text, x=f"{x:.1f}", y=f"{bottom + 16:g}", class_="middle")
+            for x, text in zip(columns, scale.texts(), strict=True)
+        ),
+        element("text", label, x=f"{middle:g}", y=f"{bottom + 33:g}", class_="axis middle"),
+        class_="grid",
+    )
+
+
 def polyline(points: Iterable[Point], *, move: str = "M") -> str:
     """Return the commands of an SVG path through the points."""
     return move + " ".join(f"{digits(x)} {digits(y)}" for x, y in points)
@@ -190,41 +223,20 @@ def digits(value: float) -> str:
     return f"{value:.5g}" if abs(value) < 1e5 else f"{value:.8g}"
 
 
-def _grid(frame: Frame, across: Scale, up: Scale) -> Markup:
-    """Return the horizontal grid lines, the base line, and the numbers at both axes."""
+def _grid(frame: Frame, up: Scale, label: str) -> Markup:
+    """Return the horizontal grid lines, the base line, and the numbers and label of the y axis."""
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
     rows = [frame.y(tick, up) for tick in up.ticks]
-    columns = [frame.x(tick, across) for tick in across.ticks]
     return element(
         "g",
-        element("path", d="".join(f"M{frame.left:g} {y:.1f}H{right:g}" for y in rows) or None),
-        element(
-            "path",
-            d=f"M{frame.left:g} {bottom:g}H{right:g}"
-            + "".join(f"M{x:.1f} {bottom:g}v4" for x in columns),
-            class_="base",
-        ),
+        element("path", d="".join(f"M{frame.left:g} {y:.1f}H{right:g}" for y in rows)),
+        element("path", d=f"M{frame.left:g} {bottom:g}H{right:g}", class_="base"),
         *(
             element("text", text, x=f"{frame.left - 7:g}", y=f"{y + 3.5:.1f}", class_="end")
             for y, text in zip(rows, up.texts(), strict=True)
         ),
-        *(
-            element("text", text, x=f"{x:.1f}", y=f"{bottom + 16:g}", class_="middle")
-            for x, text in zip(columns, across.texts(), strict=True)
-        ),
+        element("text", label, x=4, y=11, class_="axis"),
         class_="grid",
-    )
-
-
-def _labels(frame: Frame, x: Axis, y: Axis) -> Markup:
-    middle = (frame.left + frame.width - frame.right) / 2
-    return join(
-        [
-            element("text", y.label, x=4, y=11, class_="axis"),
-            element(
-                "text", x.label, x=f"{middle:g}", y=f"{frame.height - 5:g}", class_="axis middle"
-            ),
-        ]
     )
 
 

@@ -12,7 +12,7 @@ from .history import History
 from .markup import NOTHING, Markup, element
 from .page import banner, page, section
 from .palette import colour
-from .scale import DASH, byte_unit, number_text, percent_text, seconds_text, span_unit
+from .scale import DASH, byte_unit, decimals, span_unit
 from .series import Point
 from .table import Cell, table
 
@@ -27,18 +27,27 @@ class Figure:
     """A column of the table.
 
     Attributes:
-        name: Its head.
+        name: Its head, with the unit.
         read: The figure of a run.
-        show: A value in words.
-        spread: A standard error in words.
+        size: Of the unit, in the figure's own.
+        digits: Decimals; None chooses four significant digits.
         most: Whether the greatest is the best; else the smallest.
     """
 
     name: str
     read: Callable[[History], float | None]
-    show: Callable[[float], str]
-    spread: Callable[[float], str]
+    size: float = 1.0
+    digits: int | None = None
     most: bool = True
+
+    def show(self, value: float, error: float | None = None) -> str:
+        """Return a value in words, with its standard error in the same decimals."""
+        value = value / self.size
+        digits = self.digits
+        if digits is None:
+            digits = decimals(value)
+        text = f"{value:,.{digits}f}"
+        return text if error is None else f"{text} \u00b1 {error / self.size:,.{digits}f}"
 
 
 def comparison(histories: Sequence[History]) -> str:
@@ -91,27 +100,30 @@ def _banners(histories: Sequence[History]) -> list[Markup]:
         lines += [f"{history.folder.path}: {problem}" for problem in history.problems]
     if not lines:
         return []
-    return [banner("running", "Not every run came to its end, or could be read.", "\n".join(lines))]
+    return [banner("running", "Some figures are missing.", "\n".join(lines))]
 
 
 def _figures(histories: Sequence[History]) -> list[Figure]:
     """Return the columns; seconds and bytes in one unit each."""
-    seconds = span_unit(max((_of("seconds")(run) or 0 for run in histories), default=0))
-    alone = span_unit(max((_of("slowest_alone")(run) or 0 for run in histories), default=0))
-    memory = byte_unit(max((_peak(run) or 0 for run in histories), default=0))
-    one, two = _percent(1), _percent(2)
-    plain = _plain("", 1.0)
+
+    def largest(read: Callable[[History], float | None]) -> float:
+        return max((read(history) or 0.0 for history in histories), default=0.0)
+
+    alone, seconds = _of("slowest_alone"), _of("seconds")
+    step, whole, memory = (
+        span_unit(largest(alone)),
+        span_unit(largest(seconds)),
+        byte_unit(largest(_peak)),
+    )
     return [
-        Figure("test accuracy", _of("test_accuracy"), *two),
-        Figure("ensemble", _of("ensemble_accuracy"), *two),
-        Figure("images/s", _of("images_per_second"), *plain),
-        Figure("speed-up", _of("speedup_vs_backprop"), *_plain("\u00d7", 1.0)),
-        Figure("efficiency", _of("efficiency"), *one),
-        Figure(
-            "slowest stage alone", _of("slowest_alone"), *_plain(alone.name, alone.size), most=False
-        ),
-        Figure("seconds", _of("seconds"), *_plain(seconds.name, seconds.size), most=False),
-        Figure("peak memory", _peak, *_plain(memory.name, memory.size), most=False),
+        Figure("test accuracy (%)", _of("test_accuracy"), 0.01, 2),
+        Figure("ensemble (%)", _of("ensemble_accuracy"), 0.01, 2),
+        Figure("images/s", _of("images_per_second")),
+        Figure("speed-up (\u00d7)", _of("speedup_vs_backprop"), 1.0, 2),
+        Figure("efficiency (%)", _of("efficiency"), 0.01, 1),
+        Figure(f"slowest stage alone ({step.name})", alone, step.size, most=False),
+        Figure(f"time ({whole.name})", seconds, whole.size, most=False),
+        Figure(f"peak memory ({memory.name})", _peak, memory.size, most=False),
     ]
 
 
@@ -123,23 +135,6 @@ def _peak(history: History) -> float | None:
     """Return the memory of the process that needs most."""
     peaks = [block.figure("peak_memory_bytes") for block in history.blocks()]
     return max((peak for peak in peaks if peak is not None), default=None)
-
-
-Texts = tuple[Callable[[float], str], Callable[[float], str]]
-
-
-def _percent(digits: int) -> Texts:
-    return (
-        lambda value: percent_text(value, digits=digits),
-        lambda error: f"{100 * error:.{digits}f}",
-    )
-
-
-def _plain(unit: str, size: float) -> Texts:
-    return (
-        lambda value: number_text(value / size, unit),
-        lambda error: number_text(error / size, digits=2),
-    )
 
 
 def _result_table(groups: Sequence[Group]) -> Markup:
@@ -168,9 +163,7 @@ def _cell(figure: Figure, column: Sequence[Estimate | None], place: int) -> Cell
         return Cell(DASH)
     known = [other.mean for other in column if other is not None]
     best = max(known) if figure.most else min(known)
-    text = figure.show(estimate.mean)
-    if estimate.error is not None:
-        text += f" \u00b1 {figure.spread(estimate.error)}"
+    text = figure.show(estimate.mean, estimate.error)
     return Cell(text, best=len(known) > 1 and estimate.mean == best)
 
 

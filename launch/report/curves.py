@@ -18,10 +18,10 @@ __all__ = ["learning", "resources", "speed"]
 PERCENT = (0.0, 100.0)
 STEP = Axis("step")
 
-FEW = 150
+FEW = 80
 """Lines of more records are drawn as means, with the single records faint behind them."""
 
-MEANS = 75
+MEANS = 40
 
 Charts = list[Markup]
 
@@ -69,6 +69,8 @@ def speed(history: History) -> list[Markup]:
             note="steps by which the stage before was ahead when an input was used",
         ),
     ]
+    fill = "in the link into the stage, after it took its input"
+    charts.insert(2, _bytes(history, "Link fill", "queue_bytes", fill))
     return [_time_shares(history), _grid(charts)]
 
 
@@ -83,7 +85,9 @@ def resources(history: History) -> Markup:
             Axis("%", "%", zero=True, limits=PERCENT),
             note="share of time in which a kernel ran",
         ),
-        _bytes(history, "GPU memory", f"gpu/{GPU[1]}", "in use on the stage's GPU, by anyone"),
+        _bytes(
+            history, "GPU memory", f"gpu/{GPU[1]}", "in use on the stage's GPU, by all processes"
+        ),
         _trained(history, "GPU power", f"gpu/{GPU[2]}", Axis("W", "W", zero=True)),
         _trained(history, "GPU temperature", f"gpu/{GPU[3]}", Axis("\u00b0C", "\u00b0C")),
     ]
@@ -191,7 +195,7 @@ def _time_shares(history: History) -> Markup:
         known = [(x, shares) for x, shares in rows if shares is not None]
         strips.append(Strip(f"stage {stage}", colour(stage), known, totals or ()))
     return strip_figure(
-        "Where each stage\u2019s time went",
+        "Where each stage's time went",
         "shares of the time per step; a stage that is always busy sets the pace",
         strips,
         x_label="step",

@@ -17,8 +17,8 @@ __all__ = ["Box", "diagram"]
 
 PER_ROW = 4
 WIDTH = 1160
-DATA = 116
-LINK = 76
+DATA = 104
+LINK = 70
 WIDEST = 260
 HEIGHT = 152
 ROW_GAP = 38

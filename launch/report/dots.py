@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .chart import Frame, figure
+from .chart import Frame, figure, x_axis
 from .groups import Estimate, Group
 from .markup import NOTHING, Markup, element, join
 from .palette import colour
@@ -13,8 +13,8 @@ from .scale import fit
 __all__ = ["dot_plot"]
 
 ROW = 26.0
-NAME = 200.0
-CHARACTER = 6.2
+NAME = 190.0
+CHARACTER = 7.0
 
 
 def dot_plot(
@@ -45,19 +45,7 @@ def dot_plot(
     height = len(groups) * ROW + 40
     frame = Frame(560, height, NAME, 16, 4, 36)
     bottom = 4 + len(groups) * ROW
-    columns = [
-        (frame.x(tick, scale), text) for tick, text in zip(scale.ticks, scale.texts(), strict=True)
-    ]
-    grid = element(
-        "g",
-        element("path", d="".join(f"M{x:.1f} 4V{bottom:g}" for x, _ in columns)),
-        *(
-            element("text", text, x=f"{x:.1f}", y=f"{bottom + 15:g}", class_="middle")
-            for x, text in columns
-        ),
-        element("text", unit, x=f"{(NAME + 544) / 2:g}", y=f"{height - 5:g}", class_="axis middle"),
-        class_="grid",
-    )
+    lines = "".join(f"M{frame.x(tick, scale):.1f} 4V{bottom:g}" for tick in scale.ticks)
     rows = [
         _row(group, index, values[index - 1], estimates[index - 1],
              y=4 + (index - 0.5) * ROW, place=lambda value: frame.x(value, scale))
@@ -65,7 +53,8 @@ def dot_plot(
     ]  # fmt: skip
     picture = element(
         "svg",
-        grid,
+        element("g", element("path", d=lines), class_="grid"),
+        x_axis(frame, scale, unit, bottom=bottom),
         *rows,
         class_="plot dots-plot",
         viewBox=f"0 0 560 {height:g}",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from .markup import NOTHING, Markup, element
 from .records import Recording, number
-from .scale import byte_unit, clock_text, number_text, percent_text, seconds_text
+from .scale import byte_unit, clock_text, day_text, number_text, percent_text, seconds_text
 from .table import Cell, table
 
 __all__ = ["event_table"]
@@ -35,7 +34,7 @@ def _row(seconds: float, record: Mapping[str, Any]) -> list[Cell]:
     kind = record["event"]
     look = "bad" if kind == "failed" else "warn" if kind == "warning" else None
     return [
-        Cell(clock_text(seconds), note=_day(record["time"])),
+        Cell(clock_text(seconds), note=day_text(record["time"])),
         Cell("" if step is None else f"{step:,.0f}"),
         Cell(element("span", kind, class_=f"tag {look}" if look else "tag")),
         Cell(_told(record)),
@@ -85,11 +84,3 @@ def _text(text: object) -> object:
 def _rest(record: Mapping[str, Any]) -> object:
     rest = {name: value for name, value in record.items() if name not in COMMON}
     return _text(", ".join(f"{name} {json.dumps(value)}" for name, value in rest.items()))
-
-
-def _day(time: float) -> str | None:
-    """Return the day and time of a record, as this machine's clock has it."""
-    try:
-        return f"{datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .chart import Frame, figure
+from .chart import Frame, figure, x_axis
 from .markup import Markup, element, join
 from .palette import colour
-from .scale import Scale, fit, seconds_text, span_unit
+from .scale import fit, seconds_text, span_unit
 from .spans import Span, Trace, Window
 from .strips import KIND_NAMES, kind_legend
 
@@ -18,6 +18,7 @@ LEFT = 74.0
 RIGHT = 16.0
 ROW = 28.0
 GAP = 8.0
+AXIS = 38.0
 MARK = 8.0
 """Height of an evaluation or a checkpoint: the steps' spans stay visible behind it."""
 
@@ -37,7 +38,7 @@ def gantt(trace: Trace, window: Window) -> Markup:
     """
     unit = span_unit(window.end - window.begin)
     scale = fit((window.begin / unit.size, window.end / unit.size), count=10, tight=True)
-    height = len(trace.stages) * (ROW + GAP) + 34
+    height = 4 + len(trace.stages) * (ROW + GAP) - GAP + AXIS
     frame = Frame(WIDTH, height, LEFT, RIGHT, 0, 0)
 
     def place(seconds: float) -> float:
@@ -47,18 +48,18 @@ def gantt(trace: Trace, window: Window) -> Markup:
         _row(stage, trace.stages[stage], window, top=4 + index * (ROW + GAP), place=place)
         for index, stage in enumerate(trace.stages)
     ]
-    bottom = 4 + len(rows) * (ROW + GAP) - GAP
     picture = element(
         "svg",
         *rows,
-        _time_axis(frame, scale, bottom=bottom),
+        x_axis(frame, scale, f"time since the run began ({unit.name})", bottom=height - AXIS),
         class_="plot gantt",
         viewBox=f"0 0 {WIDTH:g} {height:g}",
         role="img",
         aria_label=f"{window.title}: what each stage did when",
     )
-    note = f"Numbers are training steps. Time since the run began, in {unit.name}."
-    return figure(window.title, note, kind_legend(5), picture, class_="chart wide")
+    return figure(
+        window.title, "numbers: training steps", kind_legend(5), picture, class_="chart wide"
+    )
 
 
 def _row(
@@ -123,16 +124,3 @@ def _span(stage: int, span: Span, *, top: float, place: Callable[[float], float]
         class_="inside middle",
     )
     return join([shape, number])
-
-
-def _time_axis(frame: Frame, scale: Scale, *, bottom: float) -> Markup:
-    columns = [frame.x(tick, scale) for tick in scale.ticks]
-    return element(
-        "g",
-        element("path", d="".join(f"M{x:.1f} {bottom:g}v4" for x in columns), class_="base"),
-        *(
-            element("text", text, x=f"{x:.1f}", y=f"{bottom + 17:g}", class_="middle")
-            for x, text in zip(columns, scale.texts(), strict=True)
-        ),
-        class_="grid",
-    )

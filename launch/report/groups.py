@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -150,7 +150,9 @@ def _end(key: str) -> str:
 
 def _common_name(names: Sequence[str]) -> str:
     """Return how all names begin, without a half number or separator at the end."""
-    common = os.path.commonprefix(names).rstrip("0123456789").rstrip("-_. =")
+    shortest = min(names, key=len)
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    common = shortest[: len(list(same))].rstrip("0123456789").rstrip("-_. =")
     return common.removesuffix("seed").rstrip("-_. ") or f"{names[0]} and {len(names) - 1} more"
 
 

@@ -14,7 +14,7 @@ import yaml
 from ..folder import RunFolder
 from ..refusal import ConfigError
 from ..status import state_of
-from .records import Recording, number, read_recording
+from .records import MAX_STAGES, Recording, number, read_recording
 from .spans import Trace, read_trace
 
 __all__ = ["Block", "History", "Status", "read_history"]
@@ -134,6 +134,7 @@ class History:
     def blocks(self) -> list[Block]:
         """Return the blocks in their order, as far as the files tell of them."""
         cuts = [cut for cut in _list(self.decoupling.get("cuts")) if type(cut) is int]
+        cuts = cuts[: MAX_STAGES - 1]
         layers = self.decoupling.get("layers")
         heads = [*map(_head, _list(self.decoupling.get("heads"))), "classifier"]
         known = bool(self.decoupling)
@@ -154,7 +155,11 @@ class History:
     def _stages(self) -> Iterator[dict[str, Any]]:
         """Tell of the stages: from the summary, else where they run."""
         entries = _list(self.summary.get("stages")) or self.ranks
-        return (entry for entry in entries if isinstance(entry, dict))
+        return (
+            entry
+            for entry in entries
+            if isinstance(entry, dict) and type(entry.get("stage")) is int
+        )
 
 
 def read_history(path: Path, *, trace: bool = True) -> History:
@@ -191,7 +196,7 @@ def _status(history: History) -> Status:
     """Put in words how the run ended, if it did."""
     try:
         text = state_of(history.folder, list(history.recording.events.newest.values()))
-    except (ConfigError, KeyError, TypeError, ValueError, OSError) as error:
+    except (ConfigError, LookupError, TypeError, ValueError, ArithmeticError, OSError) as error:
         return Status("unknown", f"unknown: {type(error).__name__}: {error}")
     kind = text.partition(" ")[0].rstrip(":")
     steps, wanted = history.figure("steps"), history.setting("train.steps")

@@ -86,4 +86,4 @@ def _policy(script: str) -> str:
 
 
 def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="ascii")
+    return files(__spec__.parent).joinpath(name).read_text(encoding="ascii")

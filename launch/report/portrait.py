@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .curves import learning, resources, speed
-from .diagram import Box, diagram
 from .events import event_table
-from .gantt import gantt
-from .history import Block, History
+from .history import History
 from .markup import NOTHING, Markup, element, join
 from .page import banner, page, section
-from .palette import colour
-from .scale import (
-    DASH,
-    byte_unit,
-    count_text,
-    number_text,
-    percent_text,
-    seconds_text,
-    span_unit,
-)
-from .spans import KINDS, occupancy, windows
-from .strips import Strip, strip_figure
-from .table import Card, cards, table
+from .records import number
+from .scale import day_text, number_text, percent_text, seconds_text
+from .stages import block_note, block_table, pipeline
+from .table import Card, cards
+from .timeline import timeline, timeline_note
 
 __all__ = ["portrait"]
 
-BINS = 280
 STATUS_LOOK = {"finished": "good", "failed": "bad", "gone": "bad", "running": "running"}
 DOT = " \u00b7 "
 
@@ -42,11 +29,11 @@ def portrait(history: History) -> str:
     sections = [
         join(_banners(history)),
         cards(_key_figures(history)),
-        section("Pipeline", _pipeline(history)),
+        section("Pipeline", pipeline(history)),
+        section("Blocks", block_table(history), note=block_note(history)),
         section("Learning", learning(history)),
         section("Speed", *speed(history)),
-        section("Timeline", *_timeline(history), note=_timeline_note(history)),
-        section("Blocks", _block_table(history), note=_block_note(history)),
+        section("Timeline", *timeline(history), note=timeline_note(history)),
         section("Memory and devices", resources(history)),
         section("Events", event_table(history.recording), note=_event_note(history)),
         section("Logs", *_logs(history), note="The last lines that each rank printed."),
@@ -77,8 +64,22 @@ def _header(history: History) -> Markup:
         element("p", "blockstep run", class_="kicker"),
         element("h1", history.folder.name, " ", element("span", status.kind, class_=f"tag {look}")),
         element("p", DOT.join(fact for fact in facts if fact), class_="facts"),
-        element("p", status.text.partition("\n")[0], class_="note"),
+        element("p", DOT.join(_course(history)), class_="note"),
     )
+
+
+def _course(history: History) -> list[str]:
+    """Return how the run went, when it began and how long it took."""
+    told = [history.status.text.partition("\n")[0]]
+    events = history.recording.events
+    begun = next((record["time"] for _, record in events.first if record["event"] == "start"), None)
+    if begun is not None and (day := day_text(begun)):
+        told.append(f"begun {day}")
+    seconds = history.figure("seconds")
+    if seconds is not None:
+        part = "its last part " if "resume" in events.newest else ""
+        told.append(f"{part}took {seconds_text(seconds)}")
+    return told
 
 
 def _banners(history: History) -> list[Markup]:
@@ -91,7 +92,7 @@ def _banners(history: History) -> list[Markup]:
         text = "Its processes have ended without a result."
         found.append(banner("bad", "This run ended early.", text))
     elif not status.ended:
-        text = f"What is known only at its end is missing. Later: blockstep report "
+        text = "What is known only at its end is missing. Later: blockstep report "
         found.append(banner("running", "This run has not ended.", f"{text}{history.folder.path}"))
     if not history.recording.lines:
         found.append(banner("plain", "There are no records yet.", "metrics.jsonl is empty."))
@@ -101,15 +102,14 @@ def _banners(history: History) -> list[Markup]:
 
 
 def _key_figures(history: History) -> list[Card]:
+    """Return the figures of the summary, each with its definition."""
     figure = history.figure
-    backprop = figure("backprop_images_per_second")
-    newest = history.recording.events.newest.get("measured", {})
-    if backprop is None:
-        value = newest.get("backprop_images_per_second")
-        backprop = value if isinstance(value, float | int) else None
+    measured = history.recording.events.newest.get("measured", {})
+    backprop = number(measured.get("backprop_images_per_second"))
+    reference = f": {number_text(backprop, 'images/s')}" if backprop else ""
+    ratio = figure("speedup_vs_backprop")
     stage = figure("slowest_stage")
-    slowest = f"stage {stage:.0f}, the" if stage is not None else "the"
-    ratio = number_text(figure("speedup_vs_backprop"), digits=3)
+    which = "the slowest stage" if stage is None else f"stage {stage:.0f}, the slowest,"
     return [
         Card(
             "Test accuracy",
@@ -123,14 +123,14 @@ def _key_figures(history: History) -> list[Card]:
         ),
         Card(
             "Throughput",
-            number_text(figure("images_per_second"), "images/s"),
+            number_text(figure("images_per_second")),
             "through the last stage, without warm-up, evaluations and checkpoints",
+            unit="images/s",
         ),
         Card(
             "Speed-up",
-            ratio if ratio == DASH else f"{ratio}\u00d7",
-            "over backpropagation through the whole network on one device"
-            + (f": {number_text(backprop, 'images/s')}" if backprop else ""),
+            number_text(ratio, digits=3) + ("" if ratio is None else "\u00d7"),
+            f"over backpropagation through the whole network on one device{reference}",
         ),
         Card(
             "Efficiency",
@@ -140,166 +140,9 @@ def _key_figures(history: History) -> list[Card]:
         Card(
             "Slowest stage alone",
             seconds_text(figure("slowest_alone")),
-            f"per step of {slowest} slowest, with all others idle",
+            f"per step of {which} with all others idle",
         ),
     ]
-
-
-def _pipeline(history: History) -> Markup:
-    blocks = history.blocks()
-    if not blocks:
-        return NOTHING
-    batch = history.setting("train.batch_size")
-    data = Box(history.data, [f"batches of {batch}"] if batch else [])
-    bound = history.setting("pipeline.queue_messages")
-    kind = history.setting("pipeline.link") or ""
-    boxes = []
-    for block in blocks:
-        series = history.recording.stages.get(block.index)
-        depth = series.mean("queue_depth") if series and block.index > 1 else None
-        fill = "" if depth is None else f"{depth:.1f} of {bound}" if bound else f"{depth:.1f}"
-        body, head = block.figure("params"), block.figure("head_params")
-        lines = [
-            block.layers or "",
-            f"head {block.head}" if block.head != "classifier" else "classifier",
-            f"{count_text(body)} + {count_text(head)} parameters" if body is not None else "",
-            _place(block),
-        ]
-        boxes.append(
-            Box(
-                f"stage {block.index}",
-                [line for line in lines if line and line != "head None"],
-                _time_shares(history, block),
-                (kind if block.index > 1 else "", fill),
-            )
-        )
-    note = "In each stage: its layers, its head, the parameters of both, where it runs, and its "
-    note += "shares of time. Under a link: how many messages it held on average."
-    return element(
-        "figure",
-        element("figcaption", element("p", note)),
-        element("div", diagram(data, boxes), class_="picture"),
-        class_="chart wide",
-    )
-
-
-def _place(block: Block) -> str:
-    device, rank = block.figures.get("device"), block.figures.get("rank")
-    told = [str(device)] if device is not None else []
-    return DOT.join(told + ([f"rank {rank}"] if rank is not None else []))
-
-
-def _time_shares(history: History, block: Block) -> Sequence[float]:
-    """Return a stage's shares of time: from the summary, else from the records."""
-    times = _times(history, block)
-    known = [max(0.0, time) for time in times if time is not None]
-    total = sum(known)
-    return [time / total for time in known] if len(known) == 3 and total else ()
-
-
-def _times(history: History, block: Block) -> list[float | None]:
-    """Return seconds per step of computing, waiting for input and waiting for room."""
-    series = history.recording.stages.get(block.index)
-    found = []
-    for name in KINDS[:3]:
-        value = block.figure(name)
-        if value is None and series is not None and not history.status.ended:
-            value = series.mean(name)
-        found.append(value)
-    return found
-
-
-def _timeline(history: History) -> list[Markup]:
-    """Return the overview of the whole run and the windows into it."""
-    trace = history.trace
-    if trace is None:
-        return []
-    hosts = {block.index: block.figures.get("host") for block in history.blocks()}
-    if len(set(hosts.values())) > 1:
-        trace = trace.aligned(hosts)
-    seconds = trace.seconds
-    if not seconds:
-        return []
-    unit = span_unit(seconds)
-    strips = []
-    for stage, spans in trace.stages.items():
-        shares = occupancy(spans, seconds=seconds, bins=BINS)
-        width = seconds / BINS / unit.size
-        rows = [(place * width, share) for place, share in enumerate(shares)]
-        rows.append((seconds / unit.size, shares[-1]))
-        totals = [sum(share[kind] for share in shares) / BINS for kind in range(3)]
-        strips.append(Strip(f"stage {stage}", colour(stage), rows, totals))
-    overview = strip_figure(
-        "The whole run",
-        f"shares of each {seconds_text(seconds / BINS)}; blank where nothing is recorded",
-        strips,
-        x_label=f"time ({unit.name})",
-        kinds=5,
-        stepped=True,
-    )
-    return [overview, *(gantt(trace, window) for window in windows(trace))]
-
-
-def _timeline_note(history: History) -> str:
-    hosts = {block.figures.get("host") for block in history.blocks()}
-    clocks = " Each machine\u2019s time begins at its own first span." if len(hosts) > 1 else ""
-    resumed = " It shows the last part of a run that was resumed."
-    return (
-        "What every stage did when. trace.json in the folder of the run has all spans; it opens "
-        f"in Perfetto (ui.perfetto.dev).{clocks}"
-        f"{resumed if 'resume' in history.recording.events.newest else ''}"
-    )
-
-
-def _block_table(history: History) -> Markup:
-    blocks = history.blocks()
-    if not blocks:
-        return NOTHING
-    accuracies = history.summary.get("block_accuracy")
-    tested = accuracies if isinstance(accuracies, list) else []
-    rows = []
-    for block in blocks:
-        series = history.recording.stages.get(block.index)
-        peak = block.figure("peak_memory_bytes")
-        unit = byte_unit(peak or 0)
-        times = [seconds_text(time) for time in _times(history, block)]
-        place = block.index - 1
-        rows.append(
-            [
-                _block_name(block),
-                block.layers or DASH,
-                block.head or DASH,
-                _place(block) or DASH,
-                count_text(block.figure("params")),
-                count_text(block.figure("head_params")),
-                *times,
-                number_text(peak and peak / unit.size, unit.name, digits=3),
-                number_text(series.last("loss") if series else None),
-                percent_text(series.last("accuracy") if series else None, digits=1),
-                percent_text(tested[place] if place < len(tested) else None),
-            ]
-        )
-    heads = ["block", "layers", "head", "runs on", "parameters", "of the head", "busy", "input"]
-    heads += ["room", "peak memory", "loss", "accuracy", "test accuracy"]
-    return table(heads, rows, words=(0, 1, 2, 3))
-
-
-def _block_name(block: Block) -> Markup:
-    swatch = element(
-        "rect", x=0, y=1, width=10, height=10, rx=2, class_=f"fill {colour(block.index)}"
-    )
-    picture = element("svg", swatch, viewBox="0 0 12 12", width=12, height=12, aria_hidden="true")
-    return join([picture, f" {block.index}"])
-
-
-def _block_note(history: History) -> str:
-    times = "medians" if history.status.ended else "means"
-    source = history.setting("decoupling")
-    cut = f" Cut by decoupling={source}." if source else ""
-    return (
-        f"Busy: {times} of computing per step; input and room: means of waiting for them. Loss "
-        f"and accuracy: the newest on training batches.{cut}"
-    )
 
 
 def _event_note(history: History) -> str:

@@ -11,7 +11,16 @@ from typing import Any
 
 from .series import Series
 
-__all__ = ["GPU", "TRAINING", "Clock", "Events", "Recording", "number", "read_recording"]
+__all__ = [
+    "GPU",
+    "MAX_STAGES",
+    "TRAINING",
+    "Clock",
+    "Events",
+    "Recording",
+    "number",
+    "read_recording",
+]
 
 TRAINING = (
     "loss",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 __all__ = [
     "DASH",
@@ -13,6 +14,8 @@ __all__ = [
     "byte_unit",
     "clock_text",
     "count_text",
+    "day_text",
+    "decimals",
     "fit",
     "number_text",
     "percent_text",
@@ -127,9 +130,13 @@ def number_text(value: float | None, unit: str = "", *, digits: int = 4) -> str:
         return DASH
     behind = f"\u202f{unit}" if unit else ""
     if value == 0 or 1e-4 <= abs(value) < 1e9:
-        whole = 0 if value == 0 else math.floor(math.log10(abs(value)))
-        return f"{value:,.{max(0, digits - 1 - whole) if value else 0}f}{behind}"
+        return f"{value:,.{decimals(value, digits)}f}{behind}"
     return f"{value:.{digits}g}{behind}"
+
+
+def decimals(value: float, digits: int = 4) -> int:
+    """Return how many decimals give a number so many significant digits."""
+    return max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
 
 
 def percent_text(value: float | None, *, digits: int = 2) -> str:
@@ -149,8 +156,8 @@ def count_text(value: float | None) -> str:
 
 def seconds_text(value: float | None, *, digits: int = 3) -> str:
     """Return a duration in its unit; a dash for None."""
-    if value is None:
-        return DASH
+    if not value:
+        return DASH if value is None else "0\u202fms"
     unit = span_unit(abs(value))
     return number_text(value / unit.size, unit.name, digits=digits)
 
@@ -160,6 +167,14 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def day_text(time: float) -> str | None:
+    """Return unix seconds as day and time on this machine's clock; None if it cannot tell."""
+    try:
+        return f"{datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _round_step(step: float) -> float:

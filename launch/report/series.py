@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 __all__ = ["Point", "Series"]
 
@@ -164,19 +165,26 @@ class Series:
 def _column(xs: Sequence[float], values: Sequence[float | None]) -> _Column:
     if None in values:
         pairs = [(x, value) for x, value in zip(xs, values, strict=True) if value is not None]
+        if not pairs:
+            return _Column()
+        xs, known = zip(*pairs, strict=True)
     else:
-        pairs = list(zip(xs, values, strict=True))
-    total = sum(value for _, value in pairs)
-    return _Column(_extremes(tuple(pairs)), total, len(pairs))
+        known = cast(Sequence[float], values)
+    # Sums, minima and positions of whole columns: this is where long runs spend their time.
+    points = tuple((xs[place], known[place]) for place in _places(known))
+    return _Column(points, sum(known), len(known))
+
+
+def _places(values: Sequence[float]) -> list[int]:
+    """Return where the first, smallest, largest and last value are, in their order."""
+    if len(values) <= 2:
+        return list(range(len(values)))
+    return sorted({0, values.index(min(values)), values.index(max(values)), len(values) - 1})
 
 
 def _extremes(points: tuple[Point, ...]) -> tuple[Point, ...]:
-    """Return the first, smallest, largest and last point, in their order."""
-    if len(points) <= 2:
-        return points
-    values = [y for _, y in points]
-    places = {0, values.index(min(values)), values.index(max(values)), len(points) - 1}
-    return tuple(points[place] for place in sorted(places))
+    """Keep the first, smallest, largest and last point, in their order."""
+    return tuple(points[place] for place in _places([y for _, y in points]))
 
 
 def _mean(buckets: Sequence[_Bucket], place: int) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .chart import Frame, digits, figure, legend
+from .chart import Frame, digits, figure, legend, x_axis
 from .markup import NOTHING, Markup, element, join
 from .scale import Scale, fit, percent_text
 from .spans import KINDS
@@ -26,6 +26,7 @@ GAP = 12.0
 WIDTH = 1160.0
 LEFT = 74.0
 RIGHT = 236.0
+AXIS = 38.0
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ def strip_figure(
         return NOTHING
     xs = [x for strip in strips for x, _ in strip.rows]
     across = fit(xs, count=10, tight=True)
-    height = len(strips) * (ROW + GAP) + 34
+    height = 4 + len(strips) * (ROW + GAP) - GAP + AXIS
     picture = element(
         "svg",
         *(
             _strip(strip, across, top=4 + place * (ROW + GAP), stepped=stepped)
             for place, strip in enumerate(strips)
         ),
-        _x_axis(across, x_label, bottom=4 + len(strips) * (ROW + GAP) - GAP, height=height),
+        x_axis(Frame(WIDTH, height, LEFT, RIGHT), across, x_label, bottom=height - AXIS),
         class_="plot strips",
         viewBox=f"0 0 {WIDTH:g} {height:g}",
         role="img",
@@ -134,18 +135,3 @@ def _area(points: Sequence[tuple[float, float]], *, stepped: bool) -> str:
     last = digits(points[-1][0])
     words.append(f"H{last}V0Z" if stepped else f"L{last} 0Z")
     return "".join(words)
-
-
-def _x_axis(across: Scale, label: str, *, bottom: float, height: float) -> Markup:
-    frame = Frame(WIDTH, height, LEFT, RIGHT, 0, 0)
-    ticks = [(frame.x(tick, across), text) for tick, text in zip(across.ticks, across.texts())]  # noqa: B905
-    return element(
-        "g",
-        element("path", d="".join(f"M{x:.1f} {bottom:g}v4" for x, _ in ticks), class_="base"),
-        *(
-            element("text", text, x=f"{x:.1f}", y=f"{bottom + 17:g}", class_="middle")
-            for x, text in ticks
-        ),
-        element("text", label, x=WIDTH - RIGHT + 10, y=f"{bottom + 17:g}", class_="axis"),
-        class_="grid",
-    )

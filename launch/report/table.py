@@ -33,11 +33,13 @@ class Card:
         name: What it is.
         value: The figure in words.
         note: Its definition, in one line.
+        unit: Of the figure, in small letters behind it.
     """
 
     name: str
     value: str
     note: str
+    unit: str = ""
 
 
 def table(
@@ -79,7 +81,7 @@ def cards(figures: Iterable[Card]) -> Markup:
             element(
                 "div",
                 element("h3", card.name),
-                element("p", card.value, class_="value"),
+                element("p", card.value, _small(card.unit), class_="value"),
                 element("p", card.note, class_="note"),
                 class_="card",
             )
@@ -87,6 +89,10 @@ def cards(figures: Iterable[Card]) -> Markup:
         ),
         class_="cards",
     )
+
+
+def _small(unit: str) -> Markup | None:
+    return element("small", f" {unit}") if unit else None
 
 
 def _cell(content: object, kind: str | None) -> Markup:

@@ -88,7 +88,7 @@ def test_without_a_network_the_reason_is_given(tmp_path: Path):
     with pytest.raises(DataError, match=r"nowhere.invalid/x: the download failed: "):
         download(remote("http://nowhere.invalid/x"), tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="the download failed: .*Not a directory"):
+    with pytest.raises(DataError, match=r"the download failed: .*Not a directory"):
         download(remote("http://nowhere.invalid/x"), tmp_path / "file" / "folder")
 
 

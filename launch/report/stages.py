@@ -1,0 +1,148 @@
+"""What the stages are and what they cost: a picture of the pipeline, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .diagram import Box, diagram
+from .history import Block, History
+from .markup import NOTHING, Markup, element, join
+from .palette import colour
+from .records import number
+from .scale import DASH, byte_unit, count_text, number_text, percent_text, seconds_text
+from .spans import KINDS
+from .table import table
+
+__all__ = ["block_note", "block_table", "pipeline"]
+
+DOT = " \u00b7 "
+
+COLUMNS = (
+    "block",
+    "layers",
+    "head",
+    "runs on",
+    "parameters",
+    "of the head",
+    "busy",
+    "input",
+    "room",
+    "peak memory",
+    "loss",
+    "accuracy",
+    "test accuracy",
+)
+
+
+def pipeline(history: History) -> Markup:
+    """Return the figure of the pipeline; nothing before anything is known of its blocks."""
+    blocks = history.blocks()
+    if not blocks:
+        return NOTHING
+    batch = history.setting("train.batch_size")
+    data = Box(history.data, [f"batches of {batch}"] if batch else [])
+    note = (
+        "In each stage: its layers, its head, the parameters of both, where it runs, and its "
+        "shares of time. Under a link: how many messages it held on average."
+    )
+    return element(
+        "figure",
+        element("figcaption", element("p", note)),
+        element("div", diagram(data, [_box(history, block) for block in blocks]), class_="picture"),
+        class_="chart wide",
+    )
+
+
+def block_table(history: History) -> Markup:
+    """Return a row per block; nothing before anything is known of them."""
+    blocks = history.blocks()
+    if not blocks:
+        return NOTHING
+    return table(COLUMNS, [_row(history, block) for block in blocks], words=(0, 1, 2, 3))
+
+
+def block_note(history: History) -> str:
+    """Return how to read the table."""
+    times = "median of computing" if history.status.ended else "mean of computing"
+    source = history.setting("decoupling")
+    cut = f" Cut by decoupling={source}." if source else ""
+    return (
+        f"Busy: {times} per step; input and room: means of waiting for them. Loss and accuracy: "
+        f"the newest on training batches.{cut}"
+    )
+
+
+def _box(history: History, block: Block) -> Box:
+    body, head = block.figure("params"), block.figure("head_params")
+    lines = [
+        block.layers,
+        f"head {block.head}" if block.head not in (None, "classifier") else block.head,
+        f"{count_text(body)} + {count_text(head)} parameters" if body is not None else None,
+        _place(block),
+    ]
+    return Box(
+        f"stage {block.index}",
+        [line for line in lines if line],
+        _time_shares(history, block),
+        _link(history, block) if block.index > 1 else ("", ""),
+    )
+
+
+def _link(history: History, block: Block) -> tuple[str, str]:
+    """Return the kind of the link into a stage and how full it was."""
+    series = history.recording.stages.get(block.index)
+    depth = series.mean("queue_depth") if series else None
+    bound = history.setting("pipeline.queue_messages")
+    fill = "" if depth is None else f"{depth:.1f} of {bound}" if bound else f"{depth:.1f}"
+    return history.setting("pipeline.link") or "", fill
+
+
+def _place(block: Block) -> str:
+    """Return the device and the rank of a block."""
+    device, rank = block.figures.get("device"), block.figures.get("rank")
+    told = [str(device)] if device is not None else []
+    return DOT.join(told + ([f"rank {rank}"] if rank is not None else []))
+
+
+def _time_shares(history: History, block: Block) -> Sequence[float]:
+    """Return a stage's shares of time; none unless all three are known."""
+    known = [max(0.0, time) for time in _times(history, block) if time is not None]
+    total = sum(known)
+    return [time / total for time in known] if len(known) == 3 and total else ()
+
+
+def _times(history: History, block: Block) -> list[float | None]:
+    """Return seconds per step of computing and waiting: from the summary, else the records."""
+    if history.status.ended:
+        return [block.figure(name) for name in KINDS[:3]]
+    series = history.recording.stages.get(block.index)
+    return [series.mean(name) if series else None for name in KINDS[:3]]
+
+
+def _row(history: History, block: Block) -> list[object]:
+    series = history.recording.stages.get(block.index)
+    peak = block.figure("peak_memory_bytes")
+    unit = byte_unit(peak or 0)
+    found = history.summary.get("block_accuracy")
+    tested = found[block.index - 1 : block.index] if isinstance(found, list) else []
+    return [
+        _name(block),
+        block.layers or DASH,
+        block.head or DASH,
+        _place(block) or DASH,
+        count_text(block.figure("params")),
+        count_text(block.figure("head_params")),
+        *(seconds_text(time) for time in _times(history, block)),
+        number_text(peak and peak / unit.size, unit.name, digits=3),
+        number_text(series.last("loss") if series else None),
+        percent_text(series.last("accuracy") if series else None, digits=1),
+        percent_text(number(tested[0]) if tested else None),
+    ]
+
+
+def _name(block: Block) -> Markup:
+    """Return the number of a block behind its colour."""
+    look = f"fill {colour(block.index)}"
+    swatch = element("rect", x=0, y=1, width=10, height=10, rx=2, class_=look)
+    picture = element("svg", swatch, viewBox="0 0 12 12", width=12, height=12, aria_hidden="true")
+    return join([picture, f" {block.index}"])
