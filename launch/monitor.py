@@ -109,6 +109,7 @@ class Monitor:
         self._records = records
         self._parts: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
         self._heard: set[int] = set()
+        self._steps: dict[int, int] = {}
         self._echo: tuple[float, Failure] | None = None
         self._looked = 0.0
 
@@ -142,7 +143,9 @@ class Monitor:
 
     def step_of(self, rank: int) -> int:
         """Return the step that ``rank`` was last seen at."""
-        return self._watch.step_of(rank)
+        self._watch.look()
+        reported = [self._steps.get(stage, 0) for stage in self._placement.stages(rank)]
+        return max(self._watch.step_of(rank), *reported)
 
     def _check_orders(self) -> None:
         if self._job.folder.stop_request.exists():
@@ -174,6 +177,7 @@ class Monitor:
         self._record({"event": "measured", "backprop_images_per_second": batch / seconds})
 
     def _on_train(self, report: dict[str, Any]) -> None:
+        self._steps[report["stage"]] = report["step"]
         self._record(report)
 
     def _on_evaluated(self, report: dict[str, Any]) -> None:

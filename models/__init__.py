@@ -1,6 +1,6 @@
 """Networks as lists of layers, and the heads that train their blocks. It knows no process."""
 
-from .cost import flops, parameters, thop_macs
+from .cost import flops, macs_thop, parameters
 from .head import HEADS, HeadSpec, make_head
 from .network import Network, layer_shapes, network_of
 from .zoo import MIN_SIZES, NETWORKS, make_network
@@ -13,9 +13,9 @@ __all__ = [
     "Network",
     "flops",
     "layer_shapes",
+    "macs_thop",
     "make_head",
     "make_network",
     "network_of",
     "parameters",
-    "thop_macs",
 ]

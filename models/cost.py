@@ -1,20 +1,20 @@
 """Parameters and floating-point work of a module, by two conventions.
 
 ``flops`` is torch's own counter: two per multiply-add of convolutions and matrix products.
-``thop_macs`` adds two per element of each batch norm's output to the multiply-adds of convolutions
+``macs_thop`` adds two per element of each batch norm's output to the multiply-adds of convolutions
 and linear layers; it is the convention under which SEDONA's Table 1 comes out exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["flops", "parameters", "thop_macs"]
+from .mode import evaluating
+
+__all__ = ["flops", "macs_thop", "parameters"]
 
 
 def parameters(module: nn.Module) -> int:
@@ -29,12 +29,23 @@ def flops(module: nn.Module, example: Tensor) -> int:
         module: The module; it may be on the meta device.
         example: Its input, on the same device.
     """
-    with evaluating(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(example)
+    # The counter cannot see into the fused kernels that evaluation would take.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            evaluating(module),
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False) as counter,
+        ):
+            module(example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops()
 
 
-def thop_macs(module: nn.Module, example: Tensor) -> int:
+def macs_thop(module: nn.Module, example: Tensor) -> int:
     """Return multiply-adds of convolutions and linear layers plus 2 per batch-norm element.
 
     Args:
@@ -56,15 +67,3 @@ def thop_macs(module: nn.Module, example: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` into evaluation mode; then restore every part's mode."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -19,6 +19,7 @@ from torch import nn
 from .auxiliary import TokenMean, image_aux, token_aux, vector_aux
 from .initialization import initialize
 from .mlp_sr import mlp_sr
+from .mode import evaluating
 
 __all__ = ["HEADS", "HeadSpec", "make_head"]
 
@@ -102,13 +103,23 @@ def make_head(
 
 
 def _users_head(spec: Mapping[str, Any], shape: Shape, classes: int) -> nn.Module:
-    target = str(spec.get("_target_"))
+    target = spec.get("_target_") if isinstance(spec, Mapping) else None
+    if not isinstance(target, str):
+        raise ValueError(
+            f"the head {spec!r} is neither a name ({', '.join(HEADS)}) nor has a _target_; write "
+            "{_target_: package.Class}"
+        )
     module_name, _, name = target.rpartition(".")
     try:
         made = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the head {target} cannot be imported: {error}") from error
-    offered = {"shape": shape, "classes": classes}
+        raise ValueError(
+            f"the head {target} cannot be imported ({error}); give package.Class of something "
+            "importable from the current folder"
+        ) from error
+    if not callable(made):
+        raise ValueError(f"the head {target} is a {type(made).__name__}; name a class or function")
+    offered: dict[str, Any] = {"shape": shape, "classes": classes}
     try:
         known = inspect.signature(made).parameters
         arguments = {key: value for key, value in offered.items() if key in known}
@@ -116,27 +127,24 @@ def _users_head(spec: Mapping[str, Any], shape: Shape, classes: int) -> nn.Modul
         head = made(**arguments)
     except TypeError as error:
         raise ValueError(f"the head {target} cannot be made: {error}") from error
-    _check_output(head, target, shape, classes)
-    return head
+    return _checked(head, target, shape, classes)
 
 
-def _check_output(head: Any, target: str, shape: Shape, classes: int) -> None:
+def _checked(head: Any, target: str, shape: Shape, classes: int) -> nn.Module:
     if not isinstance(head, nn.Module):
         raise ValueError(f"the head {target} is a {type(head).__name__}, not a torch.nn.Module")
-    training = head.training
-    head.eval()
     try:
-        with torch.no_grad():
+        with evaluating(head), torch.no_grad():
             logits = head(torch.zeros(2, *shape))
     except Exception as error:
         raise ValueError(
             f"the head {target} fails on an input of shape (2, {', '.join(map(str, shape))}): "
             f"{error}"
         ) from error
-    finally:
-        head.train(training)
-    if tuple(logits.shape) != (2, classes):
+    made = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if made != (2, classes):
         raise ValueError(
-            f"the head {target} yields {tuple(logits.shape)} for 2 examples; it has to yield "
-            f"(2, {classes}): logits per class"
+            f"the head {target} yields {made} for 2 examples; it has to yield (2, {classes}): "
+            "logits per class"
         )
+    return head

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .mode import evaluating
+
 __all__ = ["Network", "layer_shapes", "network_of"]
 
 
@@ -49,24 +51,32 @@ class Network:
 
         Args:
             part: A body or the classifier; its tensors are not copied.
+
+        Raises:
+            ValueError: Something in ``part`` is not of this network.
         """
-        names = {id(module): name for name, module in self.module.named_modules()}
+        # Names are found by module, not by tensor: moving a part replaces its buffers.
+        names: dict[int, list[str]] = {}
+        for name, module in self.module.named_modules(remove_duplicate=False):
+            names.setdefault(id(module), []).append(name)
         state: dict[str, Tensor] = {}
         for module in part.modules():
-            if id(module) not in names:
-                continue
-            prefix = names[id(module)]
-            own = {**module._parameters, **_persistent_buffers(module)}
-            for key, tensor in own.items():
-                if tensor is not None:
-                    state[f"{prefix}.{key}" if prefix else key] = tensor.detach()
+            own = _own_tensors(module)
+            if own and id(module) not in names:
+                raise ValueError(
+                    f"{self.name} has no such {type(module).__name__} with {', '.join(own)}; give "
+                    "a body() or the classifier of this very network, not a copy"
+                )
+            for prefix in names.get(id(module), []):
+                for key, tensor in own.items():
+                    state[f"{prefix}.{key}" if prefix else key] = tensor
         return state
 
     def load_into(self, part: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Copy ``state`` into ``part``; the names are those of :meth:`state_of`.
 
         Raises:
-            ValueError: A name is missing or unexpected, or a shape differs.
+            ValueError: A name is missing or unexpected, or a shape differs. Nothing was copied.
         """
         own = self.state_of(part)
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -81,12 +91,16 @@ class Network:
                     f"{self.name}: {name} has shape {tuple(tensor.shape)}, the weights have "
                     f"{tuple(state[name].shape)}; make the network with the same width and classes"
                 )
+        for name, tensor in own.items():
             tensor.copy_(state[name])
 
 
-def _persistent_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and persistent buffers of ``module`` without its submodules."""
     hidden = module._non_persistent_buffers_set
-    return {key: buffer for key, buffer in module._buffers.items() if key not in hidden}
+    buffers = {key: buffer for key, buffer in module._buffers.items() if key not in hidden}
+    own = {**module._parameters, **buffers}
+    return {key: tensor.detach() for key, tensor in own.items() if tensor is not None}
 
 
 def network_of(module: nn.Module, *, name: str | None = None) -> Network:
@@ -106,7 +120,7 @@ def network_of(module: nn.Module, *, name: str | None = None) -> Network:
     """
     name = name or type(module).__name__
     if isinstance(module, nn.Sequential):
-        layers = tuple(module.children())
+        layers = tuple(module)  # children() would skip the second use of one object
         classifier: nn.Module = nn.Identity()
     else:
         layers, classifier = _named_layers(module, name)
@@ -120,37 +134,45 @@ def _named_layers(module: nn.Module, name: str) -> tuple[tuple[nn.Module, ...], 
     names = getattr(module, "layers", None)
     if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
         raise ValueError(
-            f"{name} is not an nn.Sequential and has no attribute layers: list[str]; add one that "
-            "names its layers in order, e.g. self.layers = ['stem', 'blocks.0', 'blocks.1', 'fc']"
+            f"{name} is not an nn.Sequential and its attribute layers is "
+            f"{'missing' if names is None else type(names).__name__}, not a list of names; add one "
+            "that names its layers in order, e.g. self.layers = ['stem', 'blocks.0', 'fc']"
         )
-    layers = tuple(_find(module, one, name) for one in names)
+    layers = tuple(_find(module, one, f"{name}.layers") for one in names)
     classifier = getattr(module, "classifier", None)
     if isinstance(classifier, str):
-        return layers, _find(module, classifier, name)
+        return layers, _find(module, classifier, f"{name}.classifier")
     return layers, nn.Identity()
 
 
-def _find(module: nn.Module, dotted: str, name: str) -> nn.Module:
+def _find(module: nn.Module, dotted: str, attribute: str) -> nn.Module:
     try:
-        return module.get_submodule(dotted)
+        found = module.get_submodule(dotted)
     except AttributeError:
+        found = None
+    if found is None or found is module:
         children = ", ".join(child for child, _ in module.named_children())
         raise ValueError(
-            f"{name}.layers names {dotted!r}, which is no submodule; its children are {children}"
-        ) from None
+            f"{attribute} names {dotted!r}, which is no submodule; the children are {children}"
+        )
+    return found
 
 
 def _check_parameters(module: nn.Module, parts: Sequence[nn.Module], name: str) -> None:
-    """Each parameter must be trained by exactly one block."""
-    owner: dict[int, int] = {}
-    names = {id(parameter): key for key, parameter in module.named_parameters()}
+    """Each parameter must be trained by exactly one block, and each buffer kept by one."""
+    owner: dict[int, str] = {}
+    names = {id(tensor): key for key, tensor in module.named_parameters()}
+    buffers = {id(tensor): key for key, tensor in module.named_buffers()}
     for number, part in enumerate(parts, start=1):
-        for parameter in part.parameters():
-            earlier = owner.setdefault(id(parameter), number)
-            if earlier != number:
+        place = f"layer {number}" if number < len(parts) else "the classifier"
+        for tensor in (*part.parameters(), *part.buffers()):
+            earlier = owner.setdefault(id(tensor), place)
+            if earlier != place:
+                kind = "parameter" if id(tensor) in names else "buffer"
+                key = names.get(id(tensor)) or buffers.get(id(tensor))
                 raise ValueError(
-                    f"{name}: the parameter {names.get(id(parameter))} is in layer {earlier} and "
-                    f"in layer {number}; a parameter can be trained by one block only"
+                    f"{name}: the {kind} {key} is in {earlier} and in {place}; it can belong to "
+                    "one block only, so give each layer its own"
                 )
     orphans = [key for identity, key in names.items() if identity not in owner]
     if orphans:
@@ -167,28 +189,26 @@ def layer_shapes(network: Network, example: Tensor) -> list[torch.Size]:
 
     Args:
         network: The network.
-        example: A batch of inputs, of which at most two are used.
+        example: A batch of inputs; the first two are used, or the only one twice.
 
     Raises:
         ValueError: A layer fails; the layer, its number and its input's shape are named.
     """
-    modes = [(module, module.training) for module in network.module.modules()]
     shapes = []
-    try:
-        network.module.eval()
-        h = example[:2]
-        with torch.no_grad():
-            for number, layer in enumerate(network.layers, start=1):
-                shape = tuple(h.shape)
-                try:
-                    h = layer(h)
-                except Exception as error:
-                    raise ValueError(
-                        f"{network.name}: layer {number} ({type(layer).__name__}) fails on an "
-                        f"input of shape {shape}: {error}"
-                    ) from error
-                shapes.append(h.shape[1:])
-    finally:
-        for module, training in modes:
-            module.training = training
+    h = example[:2] if len(example) > 1 else torch.cat([example, example])
+    with evaluating(network.module, *network.layers), torch.no_grad():
+        for number, layer in enumerate(network.layers, start=1):
+            where = f"{network.name}: layer {number} ({type(layer).__name__})"
+            shape = tuple(h.shape)
+            try:
+                h = layer(h)
+            except Exception as error:
+                raise ValueError(f"{where} fails on an input of shape {shape}: {error}") from error
+            if not isinstance(h, Tensor) or h.dim() < 1 or len(h) != 2:
+                made = tuple(h.shape) if isinstance(h, Tensor) else f"a {type(h).__name__}"
+                raise ValueError(
+                    f"{where} makes {made} of an input of shape {shape}; a layer has to return one "
+                    "tensor with an entry per example"
+                )
+            shapes.append(h.shape[1:])
     return shapes

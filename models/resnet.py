@@ -104,7 +104,7 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         # Only where the image is still large after the stem (SEDONA's release and appendix D.1).
-        pooled = -(-size // stride) > 32
+        pooled = size >= 64 and -(-size // stride) > 32
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pooled else nn.Identity()
         inputs = channels
         for stage, count in enumerate(DEPTHS[depth]):
@@ -149,7 +149,8 @@ def resnet(
         classes: Number of classes.
         in_channels: Channels of the images.
         size: Height and width of the images in pixels.
-        width: Factor of all channel counts; 64 times it is rounded to a whole number.
+        width: Factor of all channel counts; 64 times it is rounded to a whole number, half to even,
+            and every other count is a multiple of that one.
 
     Raises:
         ValueError: The depth is unknown, or no channel is left.

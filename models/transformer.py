@@ -21,6 +21,11 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T) integers to (B, T, C)."""
+        if x.is_floating_point() or x.dim() != 2 or x.shape[1] > len(self.positions):
+            raise ValueError(
+                f"the transformer takes (B, T) integers, T at most {len(self.positions)}, not "
+                f"{x.dtype} of shape {tuple(x.shape)}; give tokens, and length= their number"
+            )
         return self.tokens(x) + self.positions[: x.shape[1]]
 
 

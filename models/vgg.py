@@ -83,7 +83,7 @@ def vgg19(
         classes: Number of classes.
         in_channels: Channels of the images.
         size: Height and width of the images in pixels.
-        width: Factor of all channel counts.
+        width: Factor of all channel counts; each is rounded to a whole number, half to even.
         dropout: Probability of dropout in the classifier.
 
     Raises:

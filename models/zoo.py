@@ -37,7 +37,7 @@ def make_network(
         name: One of ``NETWORKS``.
         classes: Number of classes.
         in_channels: Channels of the images, where the network takes images.
-        size: Height and width of the images, likewise.
+        size: Height and width of the images, likewise; tokens per example for the transformer.
         options: Further arguments of the network, such as ``width``.
 
     Raises:
@@ -51,10 +51,14 @@ def make_network(
     known = inspect.signature(make).parameters
     given = {"classes": classes, "in_channels": in_channels, "size": size}
     fixed = {key: value for key, value in given.items() if key in known}
-    unknown = sorted(options.keys() - known.keys())
-    if unknown:
-        own = [key for key in known if key not in given]
-        raise ValueError(
-            f"{name} has no option {unknown[0]}={options[unknown[0]]}; it has {', '.join(own)}"
-        )
-    return make(**fixed, **options)
+    if "length" in known:
+        fixed["length"] = size
+    own = [key for key in known if key not in given]
+    for key in options:
+        if key not in own:
+            close = get_close_matches(key, own, 1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(
+                f"{name} has no option {key}={options[key]}; {hint}it has {', '.join(own)}"
+            )
+    return make(**{**fixed, **options})

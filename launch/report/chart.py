@@ -26,7 +26,7 @@ __all__ = [
     "x_axis",
 ]
 
-DOTS = 60
+DOTS = 30
 """Lines of at most so many points show them."""
 
 
@@ -88,7 +88,7 @@ class Frame:
     width: float = 560
     height: float = 250
     left: float = 54
-    right: float = 14
+    right: float = 22
     top: float = 24
     bottom: float = 38
 
@@ -139,6 +139,7 @@ def line_chart(
             *(_path(line.name, f"faint {line.look}", line.faint) for line in shown if line.faint),
             *(_drawn(line) for line in shown),
             class_="data",
+            data_span=f"{up.low:.9g} {up.high:.9g}",
             transform=frame.transform(across, up),
         ),
         class_="plot",
@@ -241,9 +242,9 @@ def _grid(frame: Frame, up: Scale, label: str) -> Markup:
 
 
 def _drawn(line: Line) -> Markup:
-    """Return a line; its points as dots where they are few."""
+    """Return a line; its points as dots where they are few and no means."""
     dots = NOTHING
-    if len(line.points) <= DOTS:
+    if len(line.points) <= DOTS and not line.faint:
         # A stroke of no length with round ends: a dot that the transformation does not stretch.
         marks = "".join(f"M{digits(x)} {digits(y)}h0" for x, y in line.points)
         dots = _raw(line.name, f"dots {line.look}", marks)

@@ -110,20 +110,18 @@ def _figures(histories: Sequence[History]) -> list[Figure]:
         return max((read(history) or 0.0 for history in histories), default=0.0)
 
     alone, seconds = _of("slowest_alone"), _of("seconds")
-    step, whole, memory = (
-        span_unit(largest(alone)),
-        span_unit(largest(seconds)),
-        byte_unit(largest(_peak)),
-    )
+    step, whole = span_unit(largest(alone)), span_unit(largest(seconds))
+    memory = byte_unit(largest(_peak))
+    digits = 2 if memory.name == "GiB" else 0
     return [
         Figure("test accuracy (%)", _of("test_accuracy"), 0.01, 2),
         Figure("ensemble (%)", _of("ensemble_accuracy"), 0.01, 2),
         Figure("images/s", _of("images_per_second")),
         Figure("speed-up (\u00d7)", _of("speedup_vs_backprop"), 1.0, 2),
         Figure("efficiency (%)", _of("efficiency"), 0.01, 1),
-        Figure(f"slowest stage alone ({step.name})", alone, step.size, most=False),
+        Figure(f"slowest alone ({step.name})", alone, step.size, most=False),
         Figure(f"time ({whole.name})", seconds, whole.size, most=False),
-        Figure(f"peak memory ({memory.name})", _peak, memory.size, most=False),
+        Figure(f"memory per process ({memory.name})", _peak, memory.size, digits, most=False),
     ]
 
 

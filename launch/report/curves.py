@@ -13,7 +13,7 @@ from .scale import byte_unit
 from .series import Point, Series
 from .strips import Strip, strip_figure
 
-__all__ = ["learning", "resources", "speed"]
+__all__ = ["curve_note", "learning", "resources", "speed"]
 
 PERCENT = (0.0, 100.0)
 STEP = Axis("step")
@@ -85,13 +85,19 @@ def resources(history: History) -> Markup:
             Axis("%", "%", zero=True, limits=PERCENT),
             note="share of time in which a kernel ran",
         ),
-        _bytes(
-            history, "GPU memory", f"gpu/{GPU[1]}", "in use on the stage's GPU, by all processes"
-        ),
+        _bytes(history, "GPU memory", f"gpu/{GPU[1]}", "in use by all processes"),
         _trained(history, "GPU power", f"gpu/{GPU[2]}", Axis("W", "W", zero=True)),
         _trained(history, "GPU temperature", f"gpu/{GPU[3]}", Axis("\u00b0C", "\u00b0C")),
     ]
     return _grid(charts)
+
+
+def curve_note(history: History) -> str | None:
+    """Return how to read the lines, where they are means."""
+    rows = max((series.rows for series in history.recording.stages.values()), default=0)
+    if rows <= FEW:
+        return None
+    return "Lines are means over neighbouring records, single records are faint behind them."
 
 
 def _grid(charts: Sequence[Markup]) -> Markup:
@@ -118,23 +124,14 @@ def _trained(
     history: History, title: str, name: str, y: Axis, factor: float = 1.0, *, note: str = ""
 ) -> Markup:
     """Return the chart of a quantity that stages report."""
-    rows = max((series.rows for series in history.recording.stages.values()), default=0)
-    if rows > FEW:
-        means = f"lines: means over {-(-rows // MEANS):,} or more records, faint: single records"
-        note = f"{note}; {means}" if note else means
     return line_chart(title, note, _stage_lines(history, name, factor), x=STEP, y=y)
 
 
 def _bytes(history: History, title: str, name: str, note: str) -> Markup:
     stages = history.recording.stages.values()
-    values = [y for series in stages for _, y in series.points(name)]
-    unit = byte_unit(max(values, default=0.0))
+    unit = byte_unit(max((y for series in stages for _, y in series.points(name)), default=0.0))
     axis = Axis(unit.name, unit.name, zero=True)
-    lines = [
-        Line(f"stage {stage}", colour(stage), [(x, y / unit.size) for x, y in series.points(name)])
-        for stage, series in sorted(history.recording.stages.items())
-    ]
-    return line_chart(title, note, lines, x=STEP, y=axis)
+    return _trained(history, title, name, axis, 1 / unit.size, note=note)
 
 
 def _learning_rate(history: History) -> Markup:

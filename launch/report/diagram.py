@@ -70,6 +70,7 @@ def diagram(data: Box, stages: Sequence[Box]) -> Markup:
         class_="plot diagram",
         viewBox=f"0 0 {used} {height}",
         width=used,
+        style=f"--natural:{used}px",
         role="img",
         aria_label=f"the pipeline: {data.title}, {', '.join(stage.title for stage in stages)}",
     )

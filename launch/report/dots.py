@@ -43,7 +43,7 @@ def dot_plot(
     ends = [e.mean + sign * (e.error or 0) for e in estimates if e for sign in (-1, 1)]
     scale = fit([*ends, *(value for row in values for value in row)], zero=zero)
     height = len(groups) * ROW + 40
-    frame = Frame(560, height, NAME, 16, 4, 36)
+    frame = Frame(560, height, NAME, 22, 4, 36)
     bottom = 4 + len(groups) * ROW
     lines = "".join(f"M{frame.x(tick, scale):.1f} 4V{bottom:g}" for tick in scale.ticks)
     rows = [

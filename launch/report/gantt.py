@@ -9,13 +9,11 @@ from .markup import Markup, element, join
 from .palette import colour
 from .scale import fit, seconds_text, span_unit
 from .spans import Span, Trace, Window
-from .strips import KIND_NAMES, kind_legend
+from .strips import KIND_NAMES, LEFT, WIDTH, kind_legend, row_head
 
 __all__ = ["gantt"]
 
-WIDTH = 1160.0
-LEFT = 74.0
-RIGHT = 16.0
+RIGHT = 22.0
 ROW = 28.0
 GAP = 8.0
 AXIS = 38.0
@@ -36,7 +34,7 @@ def gantt(trace: Trace, window: Window) -> Markup:
         trace: The spans.
         window: The part to show.
     """
-    unit = span_unit(window.end - window.begin)
+    unit = span_unit(window.end)
     scale = fit((window.begin / unit.size, window.end / unit.size), count=10, tight=True)
     height = 4 + len(trace.stages) * (ROW + GAP) - GAP + AXIS
     frame = Frame(WIDTH, height, LEFT, RIGHT, 0, 0)
@@ -73,27 +71,10 @@ def _row(
     seen = [span for span in spans if span.end > window.begin and span.begin < window.end]
     # Marks last: an evaluation lies over the time the stage waited in it.
     seen.sort(key=lambda span: span.kind in ("evaluate", "checkpoint"))
-    middle = top + ROW / 2 + 4
-    return join(
-        [
-            element("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=ROW, class_="track"),
-            element(
-                "rect",
-                x=2,
-                y=top + ROW / 2 - 6,
-                width=4,
-                height=12,
-                rx=2,
-                class_=f"fill {colour(stage)}",
-            ),
-            element("text", f"stage {stage}", x=12, y=middle, class_="name"),
-            element(
-                "g",
-                *(_span(stage, span, top=top, place=place) for span in seen),
-                data_series=f"stage {stage}",
-            ),
-        ]
-    )
+    name = f"stage {stage}"
+    shapes = (_span(stage, span, top=top, place=place) for span in seen)
+    head = row_head(name, colour(stage), top, ROW, WIDTH - RIGHT)
+    return join([*head, element("g", *shapes, data_series=name)])
 
 
 def _span(stage: int, span: Span, *, top: float, place: Callable[[float], float]) -> Markup | None:

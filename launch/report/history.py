@@ -202,8 +202,8 @@ def _status(history: History) -> Status:
     steps, wanted = history.figure("steps"), history.setting("train.steps")
     if kind == "finished" and steps is not None and wanted and wanted.isdigit():
         if steps < int(wanted):
-            return Status("stopped", f"stopped after step {steps:.0f} of {wanted}")
-        return Status(kind, f"finished all {steps:.0f} steps")
+            return Status("stopped", f"stopped after step {steps:,.0f} of {int(wanted):,}")
+        return Status(kind, f"finished all {steps:,.0f} steps")
     return Status(kind, text)
 
 

@@ -132,8 +132,8 @@
       head.textContent = name + svg.dataset.x + " " + short(at);
       box.replaceChildren(head, ...rows);
       box.hidden = false;
-      const span = group.getBBox();
-      cursor.setAttribute("d", "M" + at + " " + span.y + "V" + (span.y + span.height));
+      const [low, high] = group.dataset.span.split(" ");
+      cursor.setAttribute("d", "M" + at + " " + low + "V" + high);
       group.append(cursor);
       place(box, figure, event);
     }

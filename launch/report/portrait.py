@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .curves import learning, resources, speed
+from .curves import curve_note, learning, resources, speed
 from .events import event_table
 from .history import History
 from .markup import NOTHING, Markup, element, join
@@ -31,8 +31,8 @@ def portrait(history: History) -> str:
         cards(_key_figures(history)),
         section("Pipeline", pipeline(history)),
         section("Blocks", block_table(history), note=block_note(history)),
-        section("Learning", learning(history)),
-        section("Speed", *speed(history)),
+        section("Learning", learning(history), note=curve_note(history)),
+        section("Speed", *speed(history), note=curve_note(history)),
         section("Timeline", *timeline(history), note=timeline_note(history)),
         section("Memory and devices", resources(history)),
         section("Events", event_table(history.recording), note=_event_note(history)),
@@ -70,7 +70,7 @@ def _header(history: History) -> Markup:
 
 def _course(history: History) -> list[str]:
     """Return how the run went, when it began and how long it took."""
-    told = [history.status.text.partition("\n")[0]]
+    told = [history.status.text] if history.status.ended else []
     events = history.recording.events
     begun = next((record["time"] for _, record in events.first if record["event"] == "start"), None)
     if begun is not None and (day := day_text(begun)):
@@ -125,7 +125,7 @@ def _key_figures(history: History) -> list[Card]:
             "Throughput",
             number_text(figure("images_per_second")),
             "through the last stage, without warm-up, evaluations and checkpoints",
-            unit="images/s",
+            unit="images/s" if figure("images_per_second") is not None else "",
         ),
         Card(
             "Speed-up",

@@ -102,7 +102,7 @@ class Series:
         kept = (bucket.until(x) for bucket in self._all())
         self._buckets = [bucket for bucket in kept if bucket is not None]
         self._xs, self._waiting = [], []
-        self.rows = sum(bucket.rows for bucket in self._buckets)
+        self.rows = _rows(self._buckets)
         self._shrink()
 
     def points(self, name: str) -> list[Point]:
@@ -126,10 +126,13 @@ class Series:
         """
         buckets = self._all()
         size = -(-len(buckets) // groups) or 1
+        grouped = [buckets[start : start + size] for start in range(0, len(buckets), size)]
+        if len(grouped) > 1 and 2 * _rows(grouped[-1]) < _rows(grouped[-2]):
+            # The mean of a few last rows would look like a turn of the curve.
+            grouped[-2:] = [grouped[-2] + grouped[-1]]
         means = []
-        for start in range(0, len(buckets), size):
-            group = buckets[start : start + size]
-            x = sum(bucket.total for bucket in group) / sum(bucket.rows for bucket in group)
+        for group in grouped:
+            x = sum(bucket.total for bucket in group) / _rows(group)
             means.append((x, [_mean(group, self._index[name]) for name in names]))
         return means
 
@@ -185,6 +188,10 @@ def _places(values: Sequence[float]) -> list[int]:
 def _extremes(points: tuple[Point, ...]) -> tuple[Point, ...]:
     """Keep the first, smallest, largest and last point, in their order."""
     return tuple(points[place] for place in _places([y for _, y in points]))
+
+
+def _rows(buckets: Sequence[_Bucket]) -> int:
+    return sum(bucket.rows for bucket in buckets)
 
 
 def _mean(buckets: Sequence[_Bucket], place: int) -> float | None:

@@ -58,7 +58,9 @@ def block_table(history: History) -> Markup:
     blocks = history.blocks()
     if not blocks:
         return NOTHING
-    return table(COLUMNS, [_row(history, block) for block in blocks], words=(0, 1, 2, 3))
+    return table(
+        COLUMNS, [_row(history, block) for block in blocks], words=(0, 1, 2, 3), class_="blocks"
+    )
 
 
 def block_note(history: History) -> str:

@@ -10,7 +10,7 @@ from .markup import NOTHING, Markup, element, join
 from .scale import Scale, fit, percent_text
 from .spans import KINDS
 
-__all__ = ["KIND_NAMES", "Strip", "kind_legend", "strip_figure"]
+__all__ = ["KIND_NAMES", "LEFT", "WIDTH", "Strip", "kind_legend", "row_head", "strip_figure"]
 
 KIND_NAMES = {
     "busy": "busy",
@@ -105,21 +105,42 @@ def _strip(strip: Strip, across: Scale, *, top: float, stepped: bool) -> Markup:
         f"{word} {percent_text(total, digits=0)}"
         for word, total in zip(("busy", "input", "room"), strip.totals, strict=False)
     ]
-    middle = top + ROW / 2 + 4
     return join(
         [
-            element("rect", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=ROW, class_="track"),
-            element("rect", x=2, y=top + ROW / 2 - 6, width=4, height=12, rx=2,
-                    class_=f"fill {strip.look}"),
-            element("text", strip.name, x=12, y=middle, class_="name"),
-            element("g", *areas, class_="data", data_series=strip.name,
-                    transform=frame.transform(across, share)),
+            *row_head(strip.name, strip.look, top, ROW, WIDTH - RIGHT),
+            element(
+                "g",
+                *areas,
+                class_="data",
+                data_series=strip.name,
+                data_span="0 1",
+                transform=frame.transform(across, share),
+            ),
             *(
-                element("text", text, x=WIDTH - RIGHT + 10 + place * 76, y=middle)
+                element("text", text, x=WIDTH - RIGHT + 10 + place * 76, y=top + ROW / 2 + 4)
                 for place, text in enumerate(told)
             ),
         ]
-    )  # fmt: skip
+    )
+
+
+def row_head(name: str, look: str, top: float, height: float, end: float) -> list[Markup]:
+    """Return what every row of a wide figure begins with: its ground, its colour and its name.
+
+    Args:
+        name: E.g. ``stage 2``.
+        look: Classes of its colour.
+        top: Of the row.
+        height: Of the row.
+        end: Where the ground ends, from the left of the figure.
+    """
+    middle = top + height / 2
+    mark = {"x": 2, "y": middle - 6, "width": 4, "height": 12, "rx": 2}
+    return [
+        element("rect", x=LEFT, y=top, width=end - LEFT, height=height, class_="track"),
+        element("rect", class_=f"fill {look}", **mark),
+        element("text", name, x=12, y=middle + 4, class_="name"),
+    ]
 
 
 def _area(points: Sequence[tuple[float, float]], *, stepped: bool) -> str:

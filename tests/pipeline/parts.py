@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from blockstep.pipeline.block import Block, Place
 from blockstep.pipeline.checkpoint import Checkpoints, Shard
 from blockstep.pipeline.feed import Agenda, Feed, StopRequest
@@ -36,6 +39,8 @@ __all__ = [
     "make_crew",
     "make_parts",
     "make_worker",
+    "serve",
+    "until",
 ]
 
 CPU = torch.device("cpu")
@@ -299,6 +304,29 @@ class Blocked:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+def serve() -> dist.TCPStore:
+    """Host a store on a free port of the loopback interface."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        port = listener.getsockname()[1]
+        return dist.TCPStore(
+            "127.0.0.1",
+            port,
+            is_master=True,
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),
+        )
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; it must within a few seconds."""
+    deadline = time.perf_counter() + WAIT_SECONDS
+    while not condition():
+        assert time.perf_counter() < deadline, f"{condition} does not come true"
+        time.sleep(0.005)
 
 
 def in_threads(*functions: Callable[[], Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from blockstep.pipeline.seed import generator
 from blockstep.pipeline.transfer import HostTransfer, make_transfer
 from torch import Tensor
 
-from tests.pipeline.parts import CPU, Blocked, differences
+from tests.pipeline.parts import CPU, Blocked, differences, until
 from tests.world import World
 
 STOP = Message(Kind.STOP, 99)
@@ -180,12 +180,18 @@ def test_order_is_kept_and_nothing_grows(world: World, depth: int) -> None:
 # --- back pressure -------------------------------------------------------------------------------
 
 
-def run_ahead(rank: int, depth: int, max_bytes: int, sizes: list[int]) -> Any:
-    """Rank 0 puts as much as it can while rank 1 takes nothing; then rank 1 takes all."""
+def run_ahead(
+    rank: int, depth: int, max_bytes: int, sizes: list[int], ahead: int, waiting: int
+) -> Any:
+    """Rank 0 puts as much as it can while rank 1 takes nothing; then rank 1 takes all.
+
+    Returns:
+        Of rank 0 the puts that returned, of rank 1 the messages and bytes that waited; both after
+        ``ahead`` and ``waiting`` were reached and a while had passed.
+    """
     inlet, outlet = ends(rank, max_messages=depth, max_bytes=max_bytes)
-    done = [0]
-    if rank == 0:
-        assert outlet is not None
+    if outlet is not None:
+        done = [0]
 
         def produce() -> None:
             for step, size in enumerate(sizes):
@@ -193,30 +199,26 @@ def run_ahead(rank: int, depth: int, max_bytes: int, sizes: list[int]) -> Any:
                 done[0] += 1
 
         producer = Blocked(produce)
-        quiet, seen = 0, -1
-        while quiet < 10:
-            time.sleep(0.05)
-            quiet, seen = (quiet + 1 if done[0] == seen else 0), done[0]
-        ahead = done[0]
-    else:
-        ahead = 0
-    dist.barrier()
-    waiting = inlet.depth() if inlet is not None else (0, 0)
-    dist.barrier()
-    if rank == 0:
+        until(lambda: done[0] >= ahead)
+        time.sleep(0.2)
+        returned = done[0]
+        dist.barrier()
         producer.result()
-        assert outlet is not None
         outlet.put(STOP)
         outlet.close()
-        return ahead
+        return returned
+    if inlet is None:
+        return dist.barrier()
+    until(lambda: inlet.depth()[0] >= waiting)
+    time.sleep(0.2)
+    waits = inlet.depth()
+    dist.barrier()
     steps = []
-    if rank == 1:
-        assert inlet is not None
-        while (message := inlet.get()).kind != Kind.STOP:
-            steps.append(message.step)
-            assert inlet.depth()[0] <= depth
-        assert steps == list(range(len(sizes)))
-    return waiting
+    while (message := inlet.get()).kind != Kind.STOP:
+        steps.append(message.step)
+        assert inlet.depth()[0] <= depth
+    assert steps == list(range(len(sizes)))
+    return waits
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -227,7 +229,7 @@ def test_a_producer_is_at_most_one_message_ahead_of_a_full_link(world: World, de
     waits for room, so its tensors are still with the producer and occupy the sender's slot. The
     put after that waits for the slot.
     """
-    ahead, waiting, _ = world.run(run_ahead, depth, PLENTY, [1000] * (depth + 10))
+    ahead, waiting, _ = world.run(run_ahead, depth, PLENTY, [1000] * (depth + 10), depth + 1, depth)
     assert ahead == depth + 1
     assert waiting == (depth, 1000 * depth)
 
@@ -239,56 +241,52 @@ def test_markers_may_be_one_further_ahead(world: World, depth: int) -> None:
     A marker is all header: the one that waits for room is in the receiver's hands, and the
     sender's slot is free for one more, whose header nobody has asked for yet.
     """
-    ahead, waiting, _ = world.run(run_ahead, depth, PLENTY, [0] * (depth + 10))
+    ahead, waiting, _ = world.run(run_ahead, depth, PLENTY, [0] * (depth + 10), depth + 2, depth)
     assert ahead == depth + 2
     assert waiting == (depth, 0)
 
 
 def test_bytes_bound_what_waits(world: World) -> None:
     """With 2,500 bytes of room two messages of 1,000 bytes wait, and one is with the producer."""
-    ahead, waiting, _ = world.run(run_ahead, 50, 2500, [1000] * 12)
+    ahead, waiting, _ = world.run(run_ahead, 50, 2500, [1000] * 12, 3, 2)
     assert (ahead, waiting) == (3, (2, 2000))
 
 
 def test_a_message_larger_than_the_link_waits_alone(world: World) -> None:
     """An oversized message waits at the consumer without company, and all that follow arrive."""
-    ahead, waiting, _ = world.run(run_ahead, 50, 2500, [10_000, 10, 20_000, 1, 0, 30_000])
+    ahead, waiting, _ = world.run(run_ahead, 50, 2500, [10_000, 10, 20_000, 1, 0, 30_000], 2, 1)
     assert (ahead, waiting) == (2, (1, 10_000))
 
 
 def put_in_time(rank: int) -> Any:
     """Try to warn a consumer that takes nothing, then one that takes everything."""
     inlet, outlet = ends(rank, max_messages=1)
-    results = []
-    if rank == 0:
-        assert outlet is not None
+    if outlet is not None:
         for step in range(2):
             outlet.put(item(step))
         begin = time.perf_counter()
-        results.append(outlet.put_within(Message(Kind.ERROR, 2, text="too late"), 0.3))
-        results.append(0.25 < time.perf_counter() - begin < 5.0)
-    dist.barrier()
-    if rank == 1:
-        assert inlet is not None
-        for _ in range(3):
-            results.append((message := inlet.get()).kind.name)
-        results.append(message.text)
-        results.append(failure(inlet.get))
-    if rank == 0:
-        assert outlet is not None
-        results.append(outlet.put_within(Message(Kind.ERROR, 2, text="the cause"), 10.0))
+        late = outlet.put_within(Message(Kind.ERROR, 2, text="too late"), 0.3)
+        seconds = time.perf_counter() - begin
+        dist.barrier()
+        good = outlet.put_within(Message(Kind.ERROR, 2, text="the cause"), 10.0)
         outlet.close()
-    return results
+        return late, 0.25 < seconds < 5.0, good
+    dist.barrier()
+    if inlet is None:
+        return None
+    messages = [inlet.get() for _ in range(3)]
+    return [message.kind.name for message in messages], messages[2].text, failure(inlet.get)
 
 
 def test_a_warning_does_not_wait_for_ever(world: World) -> None:
     """put_within gives up in time on a full link, and tells when its message has left."""
     producer, consumer, _ = world.run(put_in_time)
-    assert producer == [False, True, True]
-    kinds, (kind, text) = consumer[:4], consumer[4]
-    assert kinds == ["BATCH", "BATCH", "ERROR", "the cause"]
-    assert kind == "LinkClosedError"
-    assert text == "link 1->2: the stage before it stopped"
+    assert producer == (False, True, True)
+    assert consumer == (
+        ["BATCH", "BATCH", "ERROR"],
+        "the cause",
+        ("LinkClosedError", "link 1->2: the stage before it stopped"),
+    )
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

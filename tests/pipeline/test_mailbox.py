@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
 import torch.distributed as dist
 from blockstep.pipeline.mailbox import LocalMailbox, StoreMailbox, StoreReader
 
-from tests.pipeline.parts import in_threads
-
-
-def serve() -> dist.TCPStore:
-    """Host a store on a free port of the loopback interface."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(16)
-        port = listener.getsockname()[1]
-        return dist.TCPStore(
-            "127.0.0.1",
-            port,
-            is_master=True,
-            wait_for_workers=False,
-            master_listen_fd=listener.detach(),
-        )
+from tests.pipeline.parts import in_threads, serve
 
 
 @pytest.fixture(params=["HashStore", "TCPStore", "PrefixStore"])

@@ -37,35 +37,48 @@ class Told:
         return {"utilization": 50.0}
 
 
-def make(every: int = 3) -> tuple[Recorder, LocalMailbox]:
-    """Make a recorder for batches of 16."""
-    mailbox, told = LocalMailbox(), Told()
-    stage = cast(Stage, told)
-    recorder = Recorder(stage, mailbox, every=every, batch_size=16, device=CPU, gpu=told)
-    return recorder, mailbox
+class Scene:
+    """A recorder for batches of 16, and a clock that is set by hand."""
 
+    def __init__(self, *, every: int = 3) -> None:
+        told = Told()
+        self.mailbox = LocalMailbox()
+        self.now = 1000.0
+        self.recorder = Recorder(
+            cast(Stage, told), self.mailbox, every=every, batch_size=16, device=CPU, gpu=told
+        )
 
-def step(
-    recorder: Recorder,
-    number: int,
-    seconds: tuple[float, float, float] = (0.25, 0.5, 0.25),
-    depth: tuple[int, int] = (1, 100),
-) -> None:
-    """Note a step."""
-    recorder.step(StepTimes(number, float(number), *seconds), depth=depth)
+    def step(
+        self,
+        number: int,
+        seconds: tuple[float, float, float] = (0.25, 0.5, 0.25),
+        depth: tuple[int, int] = (1, 100),
+    ) -> None:
+        """Note a step that takes that long."""
+        self.recorder.step(StepTimes(number, self.now, *seconds), depth=depth)
+        self.now += sum(seconds)
+
+    def mark(self, name: str, seconds: float) -> None:
+        """Note a marker that takes that long."""
+        self.recorder.mark(name, step=0, begin=self.now, seconds=seconds)
+        self.now += seconds
+
+    def speed(self) -> float | None:
+        """Return images per second over the run."""
+        return self.recorder.summary()["images_per_second"]
 
 
 def test_a_report_has_the_means_since_the_report_before() -> None:
     """Every ``every`` steps a report gives means per step, and the queue after its last step."""
-    recorder, mailbox = make()
+    scene = Scene()
     for number in range(1, 4):
-        step(recorder, number, (9.0, 9.0, 9.0), (9, 9))
-    mailbox.take()
-    step(recorder, 4, (0.5, 1.0, 0.0), (2, 200))
-    step(recorder, 5, (0.5, 2.0, 0.0), (0, 0))
-    assert mailbox.take() == []
-    step(recorder, 6, (2.0, 3.0, 3.0), (4, 400))
-    (report,) = mailbox.take()
+        scene.step(number, (9.0, 9.0, 9.0), (9, 9))
+    scene.mailbox.take()
+    scene.step(4, (0.5, 1.0, 0.0), (2, 200))
+    scene.step(5, (0.5, 2.0, 0.0), (0, 0))
+    assert scene.mailbox.take() == []
+    scene.step(6, (2.0, 3.0, 3.0), (4, 400))
+    (report,) = scene.mailbox.take()
     memory = report.pop("memory_bytes")
     assert memory > 10 << 20
     assert report == {
@@ -88,53 +101,77 @@ def test_a_report_has_the_means_since_the_report_before() -> None:
 
 def test_reports_fall_on_multiples_of_every_in_a_continued_run() -> None:
     """A run that continues at step 5 reports at step 6, over the steps that it made."""
-    recorder, mailbox = make(every=3)
-    step(recorder, 5, (0.0, 1.0, 0.0))
-    step(recorder, 6, (0.0, 3.0, 0.0))
-    (report,) = mailbox.take()
+    scene = Scene(every=3)
+    scene.step(5, (0.0, 1.0, 0.0))
+    scene.step(6, (0.0, 3.0, 0.0))
+    (report,) = scene.mailbox.take()
     assert (report["step"], report["busy"], report["images_per_second"]) == (6, 2.0, 8.0)
 
 
 def test_the_speed_leaves_out_the_steps_that_warm_up() -> None:
     """images_per_second is steps x batch / seconds of the steps after the first ten."""
-    recorder, _ = make()
-    assert recorder.summary()["images_per_second"] is None
+    scene = Scene()
+    assert scene.speed() is None
     for number in range(1, WARM_UP_STEPS + 1):
-        step(recorder, number, (50.0, 50.0, 50.0))
-    assert recorder.summary()["images_per_second"] is None
+        scene.step(number, (50.0, 50.0, 50.0))
+    assert scene.speed() is None
     for number in range(11, 15):
-        step(recorder, number, (0.25, 0.5, 0.25))
-    assert recorder.summary()["images_per_second"] == pytest.approx(16.0)
+        scene.step(number, (0.25, 0.5, 0.25))
+    assert scene.speed() == pytest.approx(16.0)
 
 
 def test_the_speed_leaves_out_the_steps_after_a_marker() -> None:
     """After an evaluation or a checkpoint ten steps do not count, nor does the marker itself."""
-    recorder, _ = make()
+    scene = Scene()
     for number in range(1, 13):
-        step(recorder, number)
-    recorder.mark("evaluate", step=12, begin=0.0, seconds=1000.0)
+        scene.step(number)
+    scene.mark("evaluate", 1000.0)
     for number in range(13, 23):
-        step(recorder, number, (9.0, 9.0, 9.0))
-    assert recorder.summary()["images_per_second"] == pytest.approx(16.0)
-    step(recorder, 23, (0.0, 3.0, 0.0))
-    assert recorder.summary()["images_per_second"] == pytest.approx(3 * 16 / 5.0)
+        scene.step(number, (9.0, 9.0, 9.0))
+    assert scene.speed() == pytest.approx(16.0)
+    scene.step(23, (0.0, 3.0, 0.0))
+    assert scene.speed() == pytest.approx(3 * 16 / 5.0)
+
+
+def test_the_speed_counts_the_time_between_steps() -> None:
+    """Where stages take turns, the seconds of the others' turns count, in both figures."""
+    scene = Scene(every=15)
+    for number in range(1, 16):
+        scene.step(number, (0.0, 1.0, 0.0))
+        scene.now += 3.0
+    assert scene.speed() == pytest.approx(16 / 4.0)
+    (report,) = scene.mailbox.take()
+    assert report["images_per_second"] == pytest.approx(15 * 16 / (1.0 + 14 * 4.0))
+    assert report["busy"] == 1.0
+
+
+def test_the_report_after_a_marker_leaves_the_marker_out() -> None:
+    """A checkpoint between two reports does not slow down the figures of the steps."""
+    scene = Scene(every=4)
+    for number in (1, 2):
+        scene.step(number)
+    scene.mark("checkpoint", 1000.0)
+    for number in (3, 4):
+        scene.step(number)
+    (report,) = scene.mailbox.take()
+    assert report["images_per_second"] == pytest.approx(16.0)
 
 
 def test_markers_stand_in_the_timeline() -> None:
     """A mark becomes a span with its name, its step and its length."""
-    recorder, _ = make()
-    recorder.mark("checkpoint", step=8, begin=1.0, seconds=0.5)
-    (event,) = recorder.timeline.events(2)
+    scene = Scene()
+    scene.recorder.mark("checkpoint", step=8, begin=1.0, seconds=0.5)
+    (event,) = scene.recorder.timeline.events(2)
     told: dict[str, Any] = {key: event[key] for key in ("name", "ts", "dur", "args")}
     assert told == {"name": "checkpoint", "ts": 1e6, "dur": 5e5, "args": {"step": 8}}
 
 
 def test_the_summary_has_busy_waits_and_memory() -> None:
     """The summary gives the median of computing, the mean waits and the peak of memory."""
-    recorder, _ = make()
+    scene = Scene()
     for number in range(1, 31):
-        step(recorder, number, (0.125, 0.5, 0.25))
-    summary = recorder.summary()
+        scene.step(number, (0.125, 0.5, 0.25))
+    summary = scene.recorder.summary()
     assert (summary["busy"], summary["wait_in"], summary["wait_out"]) == (0.5, 0.125, 0.25)
     assert summary["peak_memory_bytes"] >= memory_bytes() > 0
 

@@ -18,8 +18,7 @@ from blockstep.pipeline.mailbox import LocalMailbox
 from blockstep.pipeline.watchdog import ORPHANED, Pulse, Watch, order, ordered, stacks
 from blockstep.pipeline.worker import Activity
 
-from tests.pipeline.parts import Blocked
-from tests.pipeline.test_mailbox import serve
+from tests.pipeline.parts import Blocked, serve, until
 
 LABELS = ("stage 1 (rank 0)", "stage 2 (rank 1)", "stage 3 (rank 2)")
 START, TIMEOUT = 600.0, 60.0
@@ -97,7 +96,9 @@ def test_a_pulse_that_says_the_same_is_no_sign_of_life(scene: Scene) -> None:
     for _ in range(7):
         scene.now += 10.0
         scene.watch.look()
-    assert scene.watch.examine().rank == 0
+    hang = scene.watch.examine()
+    assert hang is not None
+    assert hang.rank == 0
 
 
 def test_a_rank_that_computes_too_long_is_found(scene: Scene) -> None:
@@ -210,14 +211,6 @@ class Rank:
     def told(self) -> dict[str, Any]:
         """Return its last pulse."""
         return json.loads(self.store.get("pulse/4"))
-
-
-def until(condition: Any) -> None:
-    """Wait for a condition for a few seconds."""
-    deadline = time.perf_counter() + 10.0
-    while not condition():
-        assert time.perf_counter() < deadline, "it did not happen within 10 s"
-        time.sleep(0.005)
 
 
 def test_a_pulse_tells_what_the_stage_does(monkeypatch: pytest.MonkeyPatch) -> None:
