@@ -132,7 +132,7 @@ def _make(options: dict[str, Any], objects: Objects, task: Task) -> Network:
             "blockstep.train(network, resume=...) or Result.load_into(network)"
         )
     name = str(options.pop("name"))
-    size = task.shape[-1]
+    size = task.shape[-1] if len(task.shape) == 3 else 1
     return make_network(name, classes=task.classes, in_channels=channels, size=size, **options)
 
 
@@ -160,7 +160,10 @@ def build_heads(network: Network, decoupling: Decoupling, task: Task, seed: int)
     """
     if not decoupling.cuts:
         return []
-    shapes = layer_shapes(network, task.example())
+    try:
+        shapes = layer_shapes(network, task.example())
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
     made = []
     for cut, head in zip(decoupling.cuts, decoupling.heads, strict=True):
         with seeded(seed, "head", cut):

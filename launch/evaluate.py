@@ -43,9 +43,7 @@ def evaluate_command(words: Sequence[str]) -> int:
 
 
 @torch.no_grad()
-def evaluate_restored(
-    restored: Restored, split: str, *, device: torch.device
-) -> dict[str, Any]:
+def evaluate_restored(restored: Restored, split: str, *, device: torch.device) -> dict[str, Any]:
     """Evaluate a trained network.
 
     Args:

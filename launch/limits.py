@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..search.decoupling import Decoupling, DecouplingError
 from .config import TrainConfig
 from .refusal import Refusals, closest, shown
 from .schema import build
@@ -138,6 +137,9 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
         elif config.method == "backprop":
             config.blocks = 1
         elif Path(config.decoupling).is_file():
+            # Imported here: everything else is checked without loading torch.
+            from ..search.decoupling import Decoupling, DecouplingError
+
             # A file that cannot be read is refused later, with its reason.
             with suppress(DecouplingError):
                 config.blocks = Decoupling.load(config.decoupling).blocks

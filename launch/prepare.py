@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from ..models import MIN_SIZES, Network
+from ..models import MIN_SIZES, Network, check_whole
 from ..pipeline.block import autocast
 from ..pipeline.checkpoint import Checkpoint, CheckpointError
-from ..pipeline.optimization import Schedule, make_optimizer
+from ..pipeline.optimization import Schedule
+from ..pipeline.optimizer import make_optimizer
 from ..search import (
     Decoupling,
     balanced_cuts,
@@ -107,6 +108,7 @@ def prepare(
     folder = RunFolder(Path(config.runs) / config.name)
     job = Job(command, config, decoupling, task, folder)
     build_heads(network, decoupling, task, config.seed)
+    _check_own_network(config, network, data)
     _check_last_block(decoupling, network)
     if create:
         folder.create()
@@ -303,6 +305,16 @@ def _balance(
     )
     cuts = balanced_cuts(profile, config.blocks, head)
     return cuts, predicted(profile, cuts, head)
+
+
+def _check_own_network(config: TrainConfig, network: Network, data: Data) -> None:
+    """A user's module must be the sum of its layers, or cutting it would change it."""
+    if "name" in config.model:
+        return
+    try:
+        check_whole(network, data.example(2)[0])
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
 
 def _check_last_block(decoupling: Decoupling, network: Network) -> None:

@@ -2,7 +2,7 @@
 
 from .cost import flops, macs_thop, parameters
 from .head import HEADS, HeadSpec, make_head
-from .network import Network, layer_shapes, network_of
+from .network import Network, check_whole, layer_shapes, network_of
 from .zoo import MIN_SIZES, NETWORKS, make_network
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NETWORKS",
     "HeadSpec",
     "Network",
+    "check_whole",
     "flops",
     "layer_shapes",
     "macs_thop",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .mode import evaluating
 
-__all__ = ["Network", "layer_shapes", "network_of"]
+__all__ = ["Network", "check_whole", "layer_shapes", "network_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,3 +212,38 @@ def layer_shapes(network: Network, example: Tensor) -> list[torch.Size]:
                 )
             shapes.append(h.shape[1:])
     return shapes
+
+
+def check_whole(network: Network, example: Tensor) -> None:
+    """Compare the module's own ``forward`` with its layers and classifier run in turn.
+
+    What ``forward`` does between the layers, such as a functional ReLU, would be lost when the
+    network is cut. A module without a ``forward`` of its own has nothing to lose.
+
+    Args:
+        network: The network.
+        example: A batch of inputs.
+
+    Raises:
+        ValueError: The logits differ, or have another shape.
+    """
+    parts = (network.module, *network.layers, network.classifier)
+    with evaluating(*parts), torch.no_grad():
+        h = example
+        for layer in network.layers:
+            h = layer(h)
+        pieces = network.classifier(h)
+        try:
+            whole = network.module(example)
+        except NotImplementedError:
+            return
+    if whole.shape != pieces.shape:
+        differ = f"logits of shape {tuple(whole.shape)} and {tuple(pieces.shape)}"
+    elif not torch.allclose(whole, pieces, rtol=1e-4, atol=1e-5):
+        differ = f"logits that differ by up to {(whole - pieces).abs().max().item():.3g}"
+    else:
+        return
+    raise ValueError(
+        f"{network.name}: forward() and the layers run in turn give {differ}; move what forward() "
+        "does besides calling the layers (activations, reshaping) into a layer or the classifier"
+    )

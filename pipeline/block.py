@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from .message import Kind, Message, dense
 from .meter import LossMeter
-from .optimization import OptimizationConfig, Schedule, make_optimizer
+from .optimization import OptimizationConfig, Schedule
+from .optimizer import make_optimizer
 from .seed import derive
 
 __all__ = ["Block", "Criterion", "InPlaceHeadError", "Metric", "Place", "autocast"]

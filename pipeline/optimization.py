@@ -1,21 +1,19 @@
-"""How a block learns: its optimizer and its learning-rate schedule.
+"""How a block learns: the ``train.*`` keys, and the learning rate as a function of the step.
 
-Every block has an optimizer and a schedule of its own; all follow the same configuration, and the
-learning rate of a step is a function of the step alone.
+This module does not import torch, so that configurations are read and refused at once.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["OptimizationConfig", "Schedule", "make_optimizer"]
+__all__ = ["OptimizationConfig", "Schedule"]
 
 SCHEDULES = ("constant", "cosine", "multistep")
 
@@ -46,36 +44,6 @@ class OptimizationConfig:
     compile: bool = False
     chunk: int | None = None
     threads: int | None = None
-
-
-def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizationConfig
-) -> torch.optim.Optimizer:
-    """Make the stock torch optimizer that ``train.optimizer`` names.
-
-    Args:
-        parameters: What it updates.
-        config: Its hyperparameters. The learning rate is set by :class:`Schedule` at each step.
-
-    Raises:
-        ValueError: The optimizer is unknown.
-    """
-    parameters = list(parameters)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
-        )
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    if config.optimizer not in kinds:
-        raise ValueError(f"train.optimizer={config.optimizer}: valid are sgd, adam, adamw")
-    first, second = config.betas
-    return kinds[config.optimizer](
-        parameters, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay
-    )
 
 
 class Schedule:

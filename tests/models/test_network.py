@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from blockstep.models import Network, layer_shapes, make_network, network_of
+from blockstep.models import Network, check_whole, layer_shapes, make_network, network_of
 from torch import Tensor, nn
 
 from tests.models.parts import SMALL, inputs, small
@@ -341,3 +341,28 @@ def test_shapes_of_the_large_stem() -> None:
         shapes = layer_shapes(network, torch.empty(2, 3, 224, 224))
     assert shapes[0] == (256, 56, 56)
     assert shapes[-1] == (2048, 7, 7)
+
+
+class Hidden(nn.Module):
+    """Its forward does something between the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = ["first", "second"]
+        self.first = nn.Linear(3, 4)
+        self.second = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu())
+
+
+def test_forward_that_does_more_than_its_layers_is_refused() -> None:
+    """A functional ReLU between the layers would be lost by cutting, so it is refused."""
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match="logits that differ by up to"):
+        check_whole(network_of(Hidden()), torch.randn(5, 3))
+
+
+def test_sequential_is_the_sum_of_its_layers() -> None:
+    """A Sequential passes the same check."""
+    check_whole(network_of(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))), torch.randn(5, 3))

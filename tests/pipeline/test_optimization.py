@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from blockstep.pipeline.optimization import OptimizationConfig, Schedule, make_optimizer
+from blockstep.pipeline.optimization import OptimizationConfig, Schedule
+from blockstep.pipeline.optimizer import make_optimizer
 from torch import nn
 from torch.optim.lr_scheduler import (
     ConstantLR,
