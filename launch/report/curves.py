@@ -10,7 +10,7 @@ from .markup import NOTHING, Markup, element
 from .palette import INK, colour
 from .records import GPU
 from .scale import byte_unit
-from .series import Point, Series
+from .series import BUCKETS, Point, Series
 from .strips import Strip, strip_figure
 
 __all__ = ["curve_note", "learning", "resources", "speed"]
@@ -22,6 +22,9 @@ FEW = 80
 """Lines of more records are drawn as means, with the single records faint behind them."""
 
 MEANS = 40
+
+POINTS = 6000
+"""About so many points in a chart at most, so that many stages make no heavy page."""
 
 Charts = list[Markup]
 
@@ -111,11 +114,13 @@ def _stage_lines(history: History, name: str, factor: float) -> list[Line]:
     def scaled(points: Sequence[Point]) -> list[Point]:
         return [(x, y * factor) for x, y in points]
 
+    stages = history.recording.stages
+    groups = min(BUCKETS, POINTS // (4 * max(1, len(stages))))
     lines = []
-    for stage, series in sorted(history.recording.stages.items()):
-        points, faint = scaled(series.points(name)), []
+    for stage, series in sorted(stages.items()):
+        points, faint = scaled(series.points(name, groups=groups)), []
         if series.rows > FEW:
-            points, faint = scaled(series.means(name, groups=MEANS)), points
+            points, faint = scaled(series.means(name, groups=min(MEANS, groups))), points
         lines.append(Line(f"stage {stage}", colour(stage), points, faint))
     return lines
 
@@ -185,9 +190,10 @@ def _metrics(history: History) -> Charts:
 def _time_shares(history: History) -> Markup:
     """Return where each stage's time went, over steps."""
     names = ("busy", "wait_in", "wait_out")
+    groups = min(BUCKETS, POINTS // max(1, len(history.recording.stages)))
     strips = []
     for stage, series in sorted(history.recording.stages.items()):
-        rows = [(x, _shares(values)) for x, values in series.mean_rows(names)]
+        rows = [(x, _shares(values)) for x, values in series.mean_rows(names, groups=groups)]
         totals = _shares([series.mean(name) for name in names])
         known = [(x, shares) for x, shares in rows if shares is not None]
         strips.append(Strip(f"stage {stage}", colour(stage), known, totals or ()))

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .markup import NOTHING, Markup, element
-from .records import Recording, number
+from .records import Recording
 from .scale import byte_unit, clock_text, day_text, number_text, percent_text, seconds_text
+from .series import number
 from .table import Cell, table
 
 __all__ = ["event_table"]

@@ -14,7 +14,8 @@ import yaml
 from ..folder import RunFolder
 from ..refusal import ConfigError
 from ..status import state_of
-from .records import MAX_STAGES, Recording, number, read_recording
+from .records import MAX_STAGES, Recording, read_recording
+from .series import number
 from .spans import Trace, read_trace
 
 __all__ = ["Block", "History", "Status", "read_history"]

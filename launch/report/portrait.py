@@ -7,8 +7,8 @@ from .events import event_table
 from .history import History
 from .markup import NOTHING, Markup, element, join
 from .page import banner, page, section
-from .records import number
 from .scale import day_text, number_text, percent_text, seconds_text
+from .series import number
 from .stages import block_note, block_table, pipeline
 from .table import Card, cards
 from .timeline import timeline, timeline_note

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .series import Series
+from .series import Series, number
 
 __all__ = [
     "GPU",
@@ -18,7 +19,6 @@ __all__ = [
     "Clock",
     "Events",
     "Recording",
-    "number",
     "read_recording",
 ]
 
@@ -40,8 +40,10 @@ TRAINING = (
 GPU = ("utilization", "memory_bytes", "power_watts", "temperature")
 """What it may have in ``gpu``; the series are called ``gpu/utilization`` and so on."""
 
-LARGEST = 1e30
-"""A greater number is no measurement, and no browser could draw it."""
+NO_GPU = (None,) * len(GPU)
+
+_TRAINING = operator.itemgetter(*TRAINING)
+_DECODE = json.JSONDecoder().decode
 
 MAX_LINE = 16 << 20
 MAX_STAGES = 1024
@@ -52,14 +54,6 @@ MAX_CHECKPOINTS = 1000
 MAX_KINDS = 100
 MAX_TEXT = 20_000
 MAX_LIST = 64
-
-
-def number(value: Any) -> float | None:
-    """Return a value of a record if it is a finite number, else None."""
-    # `type`, not `isinstance`: true and false are no numbers here, and this is the inner loop.
-    if (type(value) is float or type(value) is int) and -LARGEST < value < LARGEST:
-        return value
-    return None
 
 
 @dataclass
@@ -172,13 +166,12 @@ class Recording:
         if series is None:
             names = [*TRAINING, *(f"gpu/{name}" for name in GPU)]
             series = self.stages[stage] = Series(names)
+        try:
+            values = _TRAINING(record)
+        except KeyError:
+            values = tuple(map(record.get, TRAINING))
         gpu = record.get("gpu")
-        readings = gpu if isinstance(gpu, dict) else {}
-        series.add(
-            step,
-            [number(record.get(name)) for name in TRAINING]
-            + [number(readings.get(name)) for name in GPU],
-        )
+        series.add(step, values + (tuple(map(gpu.get, GPU)) if isinstance(gpu, dict) else NO_GPU))
 
     def _evaluation(self, record: Mapping[str, Any], seconds: float) -> None:
         split, step = record.get("split"), number(record.get("step"))
@@ -202,7 +195,7 @@ def read_recording(path: Path) -> Recording:
         return recording
     for line in _lines(path):
         try:
-            record = json.loads(line)
+            record = _DECODE(line.decode(errors="replace"))
         except (ValueError, RecursionError):
             recording.damaged += 1
             continue

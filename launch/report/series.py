@@ -13,11 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
-__all__ = ["Point", "Series"]
+__all__ = ["BUCKETS", "Point", "Series", "number"]
 
 Point = tuple[float, float]
+
+LARGEST = 1e30
+"""A greater number is no measurement, and no browser could draw it."""
+
+FIRST_WIDTH = 8
+
+_NUMBERS = frozenset((int, float))
 
 BUCKETS = 250
 """At most so many buckets, of four points each: 1,000 points per line."""
@@ -51,7 +58,7 @@ class _Bucket:
     columns: tuple[_Column, ...]
 
     @classmethod
-    def of(cls, xs: Sequence[float], rows: Sequence[Sequence[float | None]]) -> _Bucket:
+    def of(cls, xs: Sequence[float], rows: Sequence[Sequence[Any]]) -> _Bucket:
         columns = tuple(_column(xs, values) for values in zip(*rows, strict=True))
         return cls(xs[-1], sum(xs), len(xs), columns)
 
@@ -81,34 +88,46 @@ class Series:
         self.rows = 0
         self._index = {name: place for place, name in enumerate(self.names)}
         self._limit = buckets
-        self._width = 1
+        self._width = FIRST_WIDTH
         self._buckets: list[_Bucket] = []
         self._xs: list[float] = []
-        self._waiting: list[Sequence[float | None]] = []
+        self._waiting: list[Sequence[Any]] = []
+        self._known: list[_Bucket] | None = None
 
-    def add(self, x: float, values: Sequence[float | None]) -> None:
-        """Take a row: a value for each name, None where there is none."""
+    def add(self, x: float, values: Sequence[Any]) -> None:
+        """Take a row: a value for each name; what is no finite number counts as missing."""
         self._xs.append(x)
         self._waiting.append(values)
+        self._known = None
         self.rows += 1
-        if len(self._xs) < self._width:
-            return
-        self._buckets = self._all()
-        self._xs, self._waiting = [], []
-        self._shrink()
+        # Short series stay as they are: buckets of one or two rows would only cost time.
+        if len(self._xs) == (self._width if self._buckets else self._width * self._limit):
+            self._buckets += self._bucketed(self._width)
+            self._xs, self._waiting = [], []
+            self._shrink()
 
     def cut(self, x: float) -> None:
         """Forget the rows after ``x``: a resumed run does these steps again."""
         kept = (bucket.until(x) for bucket in self._all())
         self._buckets = [bucket for bucket in kept if bucket is not None]
         self._xs, self._waiting = [], []
+        self._known = None
         self.rows = _rows(self._buckets)
         self._shrink()
 
-    def points(self, name: str) -> list[Point]:
-        """Return a quantity's values where they were, at most four per bucket."""
+    def points(self, name: str, *, groups: int = BUCKETS) -> list[Point]:
+        """Return a quantity's values where they were: the extremes of neighbouring rows.
+
+        Args:
+            name: The quantity.
+            groups: At most four points for each of so many groups of rows.
+        """
         place = self._index[name]
-        return [point for bucket in self._all() for point in bucket.columns[place].points]
+        return [
+            point
+            for group in self._groups(groups)
+            for point in sum((bucket.columns[place] for bucket in group), _Column()).points
+        ]
 
     def means(self, name: str, *, groups: int = BUCKETS) -> list[Point]:
         """Return the means of a quantity over neighbouring rows, each at the mean of their x."""
@@ -124,14 +143,8 @@ class Series:
             names: The quantities.
             groups: At most so many means.
         """
-        buckets = self._all()
-        size = -(-len(buckets) // groups) or 1
-        grouped = [buckets[start : start + size] for start in range(0, len(buckets), size)]
-        if len(grouped) > 1 and 2 * _rows(grouped[-1]) < _rows(grouped[-2]):
-            # The mean of a few last rows would look like a turn of the curve.
-            grouped[-2:] = [grouped[-2] + grouped[-1]]
         means = []
-        for group in grouped:
+        for group in self._groups(groups):
             x = sum(bucket.total for bucket in group) / _rows(group)
             means.append((x, [_mean(group, self._index[name]) for name in names]))
         return means
@@ -151,43 +164,75 @@ class Series:
         buckets = self._all()
         return buckets[-1].last if buckets else None
 
+    def _groups(self, groups: int) -> list[list[_Bucket]]:
+        """Put neighbouring buckets into at most so many groups of about the same size."""
+        buckets = self._all()
+        size = -(-len(buckets) // groups) or 1
+        grouped = [buckets[start : start + size] for start in range(0, len(buckets), size)]
+        if len(grouped) > 1 and 2 * _rows(grouped[-1]) < _rows(grouped[-2]):
+            # The mean of a few last rows would look like a turn of the curve.
+            grouped[-2:] = [grouped[-2] + grouped[-1]]
+        return grouped
+
     def _shrink(self) -> None:
         """Join the buckets two by two if there are too many."""
-        if len(self._buckets) < self._limit:
+        if len(self._buckets) <= self._limit:
             return
         pairs = [self._buckets[start : start + 2] for start in range(0, len(self._buckets), 2)]
         self._buckets = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
         self._width *= 2
 
     def _all(self) -> list[_Bucket]:
-        if not self._xs:
-            return self._buckets
-        return [*self._buckets, _Bucket.of(self._xs, self._waiting)]
+        """Return the buckets, and the rows that wait for one in further buckets."""
+        if self._known is None:
+            width = self._width if self._buckets else -(-len(self._xs) // self._limit)
+            self._known = self._buckets + self._bucketed(max(1, width))
+        return self._known
+
+    def _bucketed(self, width: int) -> list[_Bucket]:
+        """Put the rows that wait into buckets."""
+        return [
+            _Bucket.of(self._xs[start : start + width], self._waiting[start : start + width])
+            for start in range(0, len(self._xs), width)
+        ]
 
 
-def _column(xs: Sequence[float], values: Sequence[float | None]) -> _Column:
-    if None in values:
-        pairs = [(x, value) for x, value in zip(xs, values, strict=True) if value is not None]
-        if not pairs:
-            return _Column()
-        xs, known = zip(*pairs, strict=True)
-    else:
-        known = cast(Sequence[float], values)
-    # Sums, minima and positions of whole columns: this is where long runs spend their time.
-    points = tuple((xs[place], known[place]) for place in _places(known))
-    return _Column(points, sum(known), len(known))
+def number(value: Any) -> float | None:
+    """Return a value of a record if it is a finite number, else None."""
+    # `type`, not `isinstance`: true and false are no numbers here.
+    if (type(value) is float or type(value) is int) and -LARGEST < value < LARGEST:
+        return value
+    return None
 
 
-def _places(values: Sequence[float]) -> list[int]:
-    """Return where the first, smallest, largest and last value are, in their order."""
-    if len(values) <= 2:
-        return list(range(len(values)))
-    return sorted({0, values.index(min(values)), values.index(max(values)), len(values) - 1})
+def _column(xs: Sequence[float], values: Sequence[Any]) -> _Column:
+    """Return what is kept of a column; what is no number is left out.
+
+    Whole columns are looked at by built-in functions: long runs have millions of values.
+    """
+    if not _NUMBERS.issuperset(map(type, values)):
+        return _numbers_only(xs, values)
+    total, low, high = sum(values), min(values), max(values)
+    # With a NaN among them, min and max mean nothing; the sum is then a NaN.
+    if total != total or low <= -LARGEST or high >= LARGEST:
+        return _numbers_only(xs, values)
+    places = {0, values.index(low), values.index(high), len(values) - 1}
+    points = tuple((xs[place], values[place]) for place in sorted(places))
+    return _Column(points, total, len(values))
+
+
+def _numbers_only(xs: Sequence[float], values: Sequence[Any]) -> _Column:
+    pairs = [(x, y) for x, y in zip(xs, values, strict=True) if number(y) is not None]
+    return _column(*zip(*pairs, strict=True)) if pairs else _Column()
 
 
 def _extremes(points: tuple[Point, ...]) -> tuple[Point, ...]:
     """Keep the first, smallest, largest and last point, in their order."""
-    return tuple(points[place] for place in _places([y for _, y in points]))
+    values = [y for _, y in points]
+    if len(values) <= 2:
+        return points
+    places = {0, values.index(min(values)), values.index(max(values)), len(values) - 1}
+    return tuple(points[place] for place in sorted(places))
 
 
 def _rows(buckets: Sequence[_Bucket]) -> int:

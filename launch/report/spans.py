@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .records import number
+from .series import number
 
 __all__ = ["KINDS", "Span", "Trace", "Window", "occupancy", "read_trace", "windows"]
 

@@ -8,8 +8,8 @@ from .diagram import Box, diagram
 from .history import Block, History
 from .markup import NOTHING, Markup, element, join
 from .palette import colour
-from .records import number
 from .scale import DASH, byte_unit, count_text, number_text, percent_text, seconds_text
+from .series import number
 from .spans import KINDS
 from .table import table
 
