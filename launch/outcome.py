@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Outcome:
 
 
 def conclude(job: Job, monitor: Monitor, *, status: str, seconds: float) -> Outcome:
-    """Write the trace, the report and, last, the summary of a run that came to its end.
+    """Write the trace, the page and, last, the summary of a run that came to its end.
 
     Args:
         job: The run.
@@ -48,6 +49,7 @@ def conclude(job: Job, monitor: Monitor, *, status: str, seconds: float) -> Outc
     """
     path = str(job.folder.path)
     if monitor.failure is not None:
+        _write_page(job)
         return Outcome(path, "failed", failure=monitor.failure)
     findings: Findings = monitor.findings
     last = max(report["step"] for report in findings.finished.values())
@@ -59,8 +61,16 @@ def conclude(job: Job, monitor: Monitor, *, status: str, seconds: float) -> Outc
     summary = summarize(job, findings, seconds=seconds)
     folder = job.folder
     folder.write_json(folder.trace, trace_events(job, findings))
+    _write_page(job, summary)
+    folder.write_json(folder.summary, summary)
+    return Outcome(path, status, summary=summary)
+
+
+def _write_page(job: Job, summary: dict[str, Any] | None = None) -> None:
+    """Write report.html; what goes wrong there never makes a run look failed."""
     from .report import write_report
 
-    folder.write_json(folder.summary, summary)
-    write_report([folder.path], folder.report)
-    return Outcome(path, status, summary=summary)
+    try:
+        write_report([job.folder.path], job.folder.report, summary=summary)
+    except Exception as error:
+        print(f"blockstep: {job.folder.report} was not written: {error}", file=sys.stderr)

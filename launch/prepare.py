@@ -168,7 +168,8 @@ def _newest(folder: RunFolder) -> tuple[Checkpoint | None, list[str]]:
             checkpoint = checkpoints.read(checkpoints.path(step))
             checkpoint.verify()
         except CheckpointError as error:
-            notes.append(f"the checkpoint of step {step} is passed over: {error}")
+            aside = checkpoints.set_aside(step)
+            notes.append(f"the checkpoint of step {step} is passed over: {error}; see {aside}")
         else:
             return checkpoint, [*notes, f"continues after step {step}"]
     return None, [*notes, "there is no checkpoint yet: begins at step 1"]

@@ -42,11 +42,13 @@ def stop_command(words: Sequence[str]) -> int:
 
 def state_of(folder: RunFolder, records: Sequence[dict[str, Any]]) -> str:
     """Say in words whether a run is running, finished, failed or gone."""
-    if folder.summary.exists() and _last(records, "end"):
-        return f"finished after step {_last(records, 'end')['step']}"
-    failed = _last(records, "failed")
-    begun = _last(records, "start") or _last(records, "resume")
-    if failed and (not begun or failed["time"] >= begun["time"]):
+    begun = max(
+        (record["time"] for record in records if record["event"] in ("start", "resume")), default=0
+    )
+    ended, failed = _last(records, "end"), _last(records, "failed")
+    if ended and ended["time"] >= begun:
+        return f"finished after step {ended['step']}"
+    if failed and failed["time"] >= begun:
         return f"failed: {failed['text']}"
     if not folder.ranks.exists():
         return "preparing"

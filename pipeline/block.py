@@ -131,12 +131,14 @@ class Block:
             place.device.type, enabled=config.precision == "float16"
         )
         self._forward = torch.compile(self._compute) if config.compile else self._compute
+        self._probed = not config.compile or place.last
         self._meter = LossMeter(f"stage {place.index}")
         self._examination = Examination(metrics or {})
 
     def step(self, message: Message) -> Message:
         """Learn from (x, y); return (h, y) for the next block."""
         x, y = message.tensors
+        self._probe(x)
         self._seed(message.step)
         self.body.train()
         self.head.train()
@@ -222,6 +224,19 @@ class Block:
             if not torch.compiler.is_compiling() and not self.place.last:
                 self._refuse_in_place(h, version)
             return h, logits, self._criterion(logits, y)
+
+    def _probe(self, x: Tensor) -> None:
+        """Before the first compiled step, look for in-place work that compiled code would hide."""
+        if self._probed:
+            return
+        self._probed = True
+        self.body.eval()
+        self.head.eval()
+        with torch.no_grad(), self._autocast():
+            h = self.body(self._arrange(x[:2]))
+            version = h._version
+            self.head(h)
+            self._refuse_in_place(h, version)
 
     def _refuse_in_place(self, h: Tensor, version: int) -> None:
         if h._version != version:

@@ -170,7 +170,10 @@ class Receiver:
         except LinkClosedError:
             pass
         except BaseException as error:
-            self._queue.end(f"the sending side is gone: {error}")
+            # torch.cuda.OutOfMemoryError and the CPU's are RuntimeErrors too, but not the peer's.
+            memory = "allocate" in str(error) or isinstance(error, MemoryError)
+            cause = "no memory for the message" if memory else "the sending side is gone"
+            self._queue.end(f"{cause}: {error}")
 
     def _receive(self) -> Message:
         buffer = torch.empty(HEADER_BYTES, dtype=torch.uint8)

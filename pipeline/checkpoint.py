@@ -171,6 +171,7 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
+            _sync_folder(path.parent)
         except Exception as error:
             with suppress(OSError):
                 part.unlink()
@@ -245,6 +246,18 @@ class Checkpoints:
         steps = self.steps()
         return self.read(self.path(steps[-1])) if steps else None
 
+    def set_aside(self, step: int) -> Path:
+        """Rename a damaged checkpoint, so that it is neither the newest nor ever pruned.
+
+        Returns:
+            Where it is now.
+        """
+        folder = self.path(step)
+        aside = folder.with_name(f"damaged-{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        return aside
+
     def prune(self, *, keep: int, protect: Sequence[int] = ()) -> list[int]:
         """Remove all but the newest ``keep`` checkpoints and those in ``protect``.
 
@@ -281,6 +294,16 @@ def _leaves_folder(name: str) -> bool:
     return name in ("", ".", "..") or Path(name).name != name
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power loss; where folders cannot be opened, do without."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` so that a reader sees all of it or nothing.
 
@@ -294,6 +317,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(path.parent)
     except OSError:
         part.unlink(missing_ok=True)
         raise

@@ -69,7 +69,7 @@ def run_in_threads(workers: Sequence[Worker], links: Sequence[LocalLink]) -> int
                 link.close()
 
     threads = [
-        threading.Thread(target=run, args=(number,), name=f"stage {number + 1}")
+        threading.Thread(target=run, args=(number,), name=f"stage {number + 1}", daemon=True)
         for number in range(len(workers))
     ]
     for thread in threads:

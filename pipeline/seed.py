@@ -8,6 +8,8 @@ and the sequential run therefore draw the same numbers, and no generator state i
 from __future__ import annotations
 
 import hashlib
+import json
+import operator
 
 import torch
 
@@ -24,8 +26,8 @@ def derive(seed: int, *parts: int | str) -> int:
     Returns:
         A non-negative 63-bit integer, the same in every process and Python version.
     """
-    text = "/".join([str(seed), *(f"{type(part).__name__}:{part}" for part in parts)])
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    plain = [part if isinstance(part, str) else operator.index(part) for part in (seed, *parts)]
+    digest = hashlib.blake2b(json.dumps(plain).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -99,6 +99,7 @@ class StagedTransfer:
             flat = pinned.to(self._device, non_blocking=True)
             done = _mark(self._stream)
         done.synchronize()
+        _hand_over(flat, self._device)
         return spec.restore(flat)
 
 
@@ -135,6 +136,7 @@ class DeviceTransfer:
                 dist.recv(flat, self._edge.source, group=self._group)
             done = _mark(self._stream)
         done.synchronize()
+        _hand_over(flat, self._device)
         return spec.restore(flat)
 
 
@@ -142,6 +144,15 @@ def _mark(stream: torch.cuda.Stream) -> torch.cuda.Event:
     event = torch.cuda.Event()
     event.record(stream)
     return event
+
+
+def _hand_over(tensor: Tensor, device: torch.device) -> None:
+    """Tell the allocator that the training stream uses what the link's stream allocated.
+
+    Without this, a tensor that training has let go of but not yet read could be overwritten by
+    the next message.
+    """
+    tensor.record_stream(torch.cuda.default_stream(device))
 
 
 def make_transfer(connection: Connection, device: torch.device) -> Transfer:

@@ -113,6 +113,12 @@ class Pulse:
             self._beat()
         except Exception:
             if not self._ended.is_set():
+                print(
+                    f"rank {self._rank}: the store does not answer, so whoever watched the run is "
+                    "gone; this process ends",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 os._exit(ORPHANED)
 
     def _beat(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import hypothesis.configuration
@@ -14,7 +15,9 @@ from tests.world import World
 # The same examples every time, and no folder of them beside the sources.
 hypothesis.settings.register_profile("blockstep", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("blockstep")
-hypothesis.configuration.set_hypothesis_home_dir(tempfile.gettempdir())
+hypothesis.configuration.set_hypothesis_home_dir(
+    Path(tempfile.gettempdir()) / "blockstep-hypothesis"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -110,10 +110,8 @@ class Frame:
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
 
-def line_chart(
-    title: str, note: str, lines: Sequence[Line], *, x: Axis, y: Axis, key: bool = True
-) -> Markup:
-    """Return a figure with lines, or nothing where no line has a point.
+def line_chart(title: str, note: str, lines: Sequence[Line], *, x: Axis, y: Axis) -> Markup:
+    """Return a figure with lines and, if they are several, a legend; nothing without points.
 
     Args:
         title: What it shows.
@@ -121,7 +119,6 @@ def line_chart(
         lines: The lines, in the order of the legend.
         x: The horizontal axis.
         y: The vertical axis.
-        key: Whether to show the legend if there is more than one line.
     """
     shown = [line for line in lines if line.points]
     if not shown:
@@ -149,7 +146,7 @@ def line_chart(
         data_x=x.label,
         data_unit=y.unit,
     )
-    keys = legend([(line.name, line.look) for line in shown]) if key and len(shown) > 1 else NOTHING
+    keys = legend([(line.name, line.look) for line in shown]) if len(shown) > 1 else NOTHING
     return figure(title, note, keys, picture)
 
 

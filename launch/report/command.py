@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...pipeline.checkpoint import write_atomically
 from ..folder import RunFolder
@@ -20,12 +21,15 @@ COMPARISON = Path("comparison.html")
 EXAMPLE = "e.g. blockstep report runs/NAME, or blockstep report 'runs/seed-*'"
 
 
-def write_report(runs: Sequence[Path], path: Path) -> None:
+def write_report(
+    runs: Sequence[Path], path: Path, *, summary: dict[str, Any] | None = None
+) -> None:
     """Write the page of one run, or the comparison of several.
 
     Args:
         runs: Folders of runs; they may have ended, failed or still go on.
         path: The HTML file; it is replaced at once.
+        summary: The summary of a single run whose ``summary.json`` is not written yet.
 
     Raises:
         ConfigError: There is no run, or the file cannot be written.
@@ -33,7 +37,7 @@ def write_report(runs: Sequence[Path], path: Path) -> None:
     if not runs:
         raise ConfigError(f"report: which run? {EXAMPLE}")
     if len(runs) == 1:
-        text = portrait(read_history(runs[0]))
+        text = portrait(read_history(runs[0], summary=summary))
     else:
         text = comparison([read_history(run, trace=False) for run in runs])
     try:
@@ -109,8 +113,9 @@ def _runs(pattern: str) -> list[Path]:
     found = _matches(pattern)
     runs = [path for path in found if RunFolder(path).config.is_file()]
     if not runs:
-        reason = f"matches {len(found)} paths, none of them" if found else "matches nothing, so not"
-        raise ConfigError(f"report: {pattern!r} {reason} the folder of a run; {EXAMPLE}")
+        reason = f"matches {', '.join(map(str, found[:3]))}, but no folder of a run"
+        reason = reason if found else "matches nothing"
+        raise ConfigError(f"report: {pattern!r} {reason}; {EXAMPLE}")
     return runs
 
 

@@ -162,7 +162,9 @@ def _cell(figure: Figure, column: Sequence[Estimate | None], place: int) -> Cell
     known = [other.mean for other in column if other is not None]
     best = max(known) if figure.most else min(known)
     text = figure.show(estimate.mean, estimate.error)
-    return Cell(text, best=len(known) > 1 and estimate.mean == best)
+    # What looks the same is the same.
+    equal = figure.show(estimate.mean) == figure.show(best)
+    return Cell(text, best=len(known) > 1 and equal)
 
 
 def _result_dots(groups: Sequence[Group]) -> Markup:

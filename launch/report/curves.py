@@ -23,7 +23,7 @@ FEW = 80
 
 MEANS = 40
 
-POINTS = 6000
+POINTS = 5000
 """About so many points in a chart at most, so that many stages make no heavy page."""
 
 Charts = list[Markup]
@@ -47,34 +47,29 @@ def learning(history: History) -> Markup:
 
 def speed(history: History) -> list[Markup]:
     """Return the strips of time shares and the charts of throughput and queues."""
+    throughput = _trained(
+        history,
+        "Throughput",
+        "images_per_second",
+        Axis("images/s", "images/s", zero=True),
+        note="training examples per second through each stage, waiting included",
+    )
+    queues = _queues(history) if len(history.recording.stages) > 1 else []
+    return [_time_shares(history), _grid([throughput, *queues])]
+
+
+def _queues(history: History) -> Charts:
+    """Return how full the links were, and how far the stages were apart."""
     bound = history.setting("pipeline.queue_messages")
-    fill = "messages in the link into the stage, after it took its input"
-    charts = [
-        _trained(
-            history,
-            "Throughput",
-            "images_per_second",
-            Axis("images/s", "images/s", zero=True),
-            note="training examples per second through each stage, waiting included",
-        ),
-        _trained(
-            history,
-            "Queue depth",
-            "queue_depth",
-            Axis("messages", zero=True),
-            note=f"{fill}; it holds {bound} at most" if bound else fill,
-        ),
-        _trained(
-            history,
-            "Staleness",
-            "staleness",
-            Axis("steps", "steps", zero=True),
-            note="steps by which the stage before was ahead when an input was used",
-        ),
+    when = "in the link into the stage, after it took its input"
+    depth = f"messages {when}; it holds {bound} at most" if bound else f"messages {when}"
+    ahead = "steps by which the stage before was ahead when an input was used"
+    messages, steps = Axis("messages", zero=True), Axis("steps", "steps", zero=True)
+    return [
+        _trained(history, "Queue depth", "queue_depth", messages, note=depth),
+        _bytes(history, "Link fill", "queue_bytes", when),
+        _trained(history, "Staleness", "staleness", steps, note=ahead),
     ]
-    fill = "in the link into the stage, after it took its input"
-    charts.insert(2, _bytes(history, "Link fill", "queue_bytes", fill))
-    return [_time_shares(history), _grid(charts)]
 
 
 def resources(history: History) -> Markup:

@@ -14,6 +14,9 @@ from .table import Cell, table
 
 __all__ = ["event_table"]
 
+BRIEF = 120.0
+"""A run of fewer seconds shows tenths of them."""
+
 COMMON = ("event", "time", "step")
 
 
@@ -22,20 +25,22 @@ def event_table(recording: Recording) -> Markup:
     events = recording.events
     if not events.count:
         return NOTHING
-    rows = [_row(seconds, record) for seconds, record in events.first]
+    end = (events.last or events.first)[-1][0]
+    brief = end < BRIEF
+    rows = [_row(seconds, record, brief) for seconds, record in events.first]
     if events.left_out:
         told = f"{events.left_out:,} events are left out here; metrics.jsonl has them"
         rows.append([Cell(""), Cell(""), Cell("\u2026"), Cell(told)])
-    rows += [_row(seconds, record) for seconds, record in events.last]
+    rows += [_row(seconds, record, brief) for seconds, record in events.last]
     return table(["time", "step", "event", ""], rows, words=(2, 3), class_="events")
 
 
-def _row(seconds: float, record: Mapping[str, Any]) -> list[Cell]:
+def _row(seconds: float, record: Mapping[str, Any], brief: bool) -> list[Cell]:
     step = number(record.get("step"))
     kind = record["event"]
     look = "bad" if kind == "failed" else "warn" if kind == "warning" else None
     return [
-        Cell(clock_text(seconds), note=day_text(record["time"])),
+        Cell(clock_text(seconds, tenths=brief), note=day_text(record["time"])),
         Cell("" if step is None else f"{step:,.0f}"),
         Cell(element("span", kind, class_=f"tag {look}" if look else "tag")),
         Cell(_told(record)),

@@ -163,18 +163,21 @@ class History:
         )
 
 
-def read_history(path: Path, *, trace: bool = True) -> History:
+def read_history(
+    path: Path, *, trace: bool = True, summary: dict[str, Any] | None = None
+) -> History:
     """Read the folder of a run that has ended, failed, or still goes on.
 
     Args:
         path: The folder.
         trace: Whether to read the spans; they are the largest file but for the records.
+        summary: What ``summary.json`` is going to be, where it is not written yet.
     """
     history = History(RunFolder(path))
     folder = history.folder
     _read_config(history)
     history.decoupling = _read(history, folder.decoupling, dict)
-    history.summary = _read(history, folder.summary, dict)
+    history.summary = summary or _read(history, folder.summary, dict)
     history.ranks = [rank for rank in _read(history, folder.ranks, list) if isinstance(rank, dict)]
     try:
         history.recording = read_recording(folder.metrics)

@@ -154,7 +154,13 @@ def _event_note(history: History) -> str:
 
 def _logs(history: History) -> list[Markup]:
     return [
-        element("details", element("summary", name), element("pre", text))
+        element(
+            "details",
+            element("summary", name),
+            element("pre", text),
+            # The rank that failed first is what a reader looks for.
+            open=f"({name.removesuffix('.log').replace('rank', 'rank ')})" in history.status.text,
+        )
         for name, text in history.logs.items()
     ]
 

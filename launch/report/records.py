@@ -61,11 +61,13 @@ class Clock:
     """Seconds of training, without the time between the parts of a run that was resumed.
 
     It starts when the first part does: after backpropagation was timed, if it was. A resume goes
-    on from where the checkpoint was, because the steps after it are done again.
+    on from where the checkpoint was, because the steps after it are done again; a run that had
+    none starts again.
     """
 
     _base: float = 0.0
     _begin: float | None = None
+    _now: float = 0.0
     _trained: bool = False
     _checkpoints: dict[float, float] = field(default_factory=dict)
 
@@ -73,22 +75,19 @@ class Clock:
         """Return the seconds at a record, after all records before it."""
         event, time = record["event"], record["time"]
         step = number(record.get("step")) or 0
-        if event == "resume" and self._begin is not None:
-            self._base = self._checkpoints.get(step, self._now(time))
-            self._begin = None
-        self._begin = time if self._begin is None else self._begin
-        if event == "measured" and not self._trained:
+        if event == "start":
+            self._base, self._begin, self._trained = 0.0, time, False
+        elif event == "resume":
+            self._base, self._begin = self._checkpoints.get(step, self._now), time
+        elif self._begin is None or (event == "measured" and not self._trained):
             self._begin = time
         self._trained = self._trained or event == "train"
-        seconds = self._now(time)
+        self._now = self._base + max(0.0, time - self._begin)
         if event == "checkpoint":
-            self._checkpoints[step] = seconds
+            self._checkpoints[step] = self._now
             if len(self._checkpoints) > MAX_CHECKPOINTS:
                 del self._checkpoints[next(iter(self._checkpoints))]
-        return seconds
-
-    def _now(self, time: float) -> float:
-        return self._base + max(0.0, time - (self._begin if self._begin is not None else time))
+        return self._now
 
 
 @dataclass
@@ -151,7 +150,7 @@ class Recording:
         if event == "train":
             self._train(record)
             return
-        if event == "resume":
+        if event in ("start", "resume"):
             self._cut(number(record.get("step")) or 0)
         elif event == "evaluation":
             self._evaluation(record, seconds)

@@ -60,10 +60,13 @@ class Scale:
         largest = max((abs(tick) for tick in self.ticks), default=0.0)
         if largest >= 1e9 or 0 < largest < 1e-3:
             return [f"{tick:.3g}" for tick in self.ticks]
-        for size, letter in ((1e6, "M"), (1e3, "k")):
-            if largest >= 10 * size and step >= size / 10:
-                return [f"{tick / size:,.{_decimals(step / size)}f}{letter}" for tick in self.ticks]
-        return [f"{tick:,.{_decimals(step)}f}" for tick in self.ticks]
+        size, letter = 1.0, ""
+        for size_, letter_ in ((1e6, "M"), (1e3, "k")):
+            if largest >= 10 * size_ and step >= size_ / 10:
+                size, letter = size_, letter_
+                break
+        digits = _decimals(step / size)
+        return [f"{tick / size:,.{digits}f}{letter}" if tick else "0" for tick in self.ticks]
 
 
 def fit(
@@ -93,7 +96,9 @@ def fit(
     step = _round_step((high - low) / count)
     if not tight:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    low, high = max(low, limits[0]), min(high, limits[1])
+    if known:
+        low = max(low, min(limits[0], *known, known[0]))
+        high = min(high, max(limits[1], *known, known[0]))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return Scale(low, high, tuple(index * step for index in range(first, last + 1)))
@@ -162,8 +167,10 @@ def seconds_text(value: float | None, *, digits: int = 3) -> str:
     return number_text(value / unit.size, unit.name, digits=digits)
 
 
-def clock_text(seconds: float) -> str:
-    """Return minutes:seconds or hours:minutes:seconds."""
+def clock_text(seconds: float, *, tenths: bool = False) -> str:
+    """Return minutes:seconds or hours:minutes:seconds; or seconds with their tenths."""
+    if tenths:
+        return f"{seconds:.1f}\u202fs"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -23,6 +23,8 @@ LARGEST = 1e30
 """A greater number is no measurement, and no browser could draw it."""
 
 FIRST_WIDTH = 8
+CHUNK = 512
+"""A wide bucket is filled with so many rows at a time: they are all that is kept as they were."""
 
 _NUMBERS = frozenset((int, float))
 
@@ -101,19 +103,22 @@ class Series:
         self._known = None
         self.rows += 1
         # Short series stay as they are: buckets of one or two rows would only cost time.
-        if len(self._xs) == (self._width if self._buckets else self._width * self._limit):
-            self._buckets += self._bucketed(self._width)
+        full = min(self._width, CHUNK) if self._buckets else self._width * self._limit
+        if len(self._xs) >= full:
+            for bucket in self._bucketed(self._width):
+                self._append(bucket)
             self._xs, self._waiting = [], []
             self._shrink()
 
     def cut(self, x: float) -> None:
         """Forget the rows after ``x``: a resumed run does these steps again."""
-        kept = (bucket.until(x) for bucket in self._all())
-        self._buckets = [bucket for bucket in kept if bucket is not None]
-        self._xs, self._waiting = [], []
         self._known = None
-        self.rows = _rows(self._buckets)
-        self._shrink()
+        left = [place for place, known in enumerate(self._xs) if known <= x]
+        self._xs = [self._xs[place] for place in left]
+        self._waiting = [self._waiting[place] for place in left]
+        kept = (bucket.until(x) for bucket in self._buckets)
+        self._buckets = [bucket for bucket in kept if bucket is not None]
+        self.rows = _rows(self._buckets) + len(self._xs)
 
     def points(self, name: str, *, groups: int = BUCKETS) -> list[Point]:
         """Return a quantity's values where they were: the extremes of neighbouring rows.
@@ -158,12 +163,6 @@ class Series:
         points = self.points(name)
         return points[-1][1] if points else None
 
-    @property
-    def end(self) -> float | None:
-        """The last x."""
-        buckets = self._all()
-        return buckets[-1].last if buckets else None
-
     def _groups(self, groups: int) -> list[list[_Bucket]]:
         """Put neighbouring buckets into at most so many groups of about the same size."""
         buckets = self._all()
@@ -173,6 +172,13 @@ class Series:
             # The mean of a few last rows would look like a turn of the curve.
             grouped[-2:] = [grouped[-2] + grouped[-1]]
         return grouped
+
+    def _append(self, bucket: _Bucket) -> None:
+        """Add a bucket, or put it into the last one if that is not full."""
+        if self._buckets and self._buckets[-1].rows + bucket.rows <= self._width:
+            self._buckets[-1] += bucket
+        else:
+            self._buckets.append(bucket)
 
     def _shrink(self) -> None:
         """Join the buckets two by two if there are too many."""

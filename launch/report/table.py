@@ -81,7 +81,7 @@ def cards(figures: Iterable[Card]) -> Markup:
             element(
                 "div",
                 element("h3", card.name),
-                element("p", card.value, _small(card.unit), class_="value"),
+                element("p", card.value, *_small(card.unit), class_="value"),
                 element("p", card.note, class_="note"),
                 class_="card",
             )
@@ -91,8 +91,8 @@ def cards(figures: Iterable[Card]) -> Markup:
     )
 
 
-def _small(unit: str) -> Markup | None:
-    return element("small", f" {unit}") if unit else None
+def _small(unit: str) -> tuple[object, ...]:
+    return (" ", element("small", unit)) if unit else ()
 
 
 def _cell(content: object, kind: str | None) -> Markup:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from blockstep.pipeline.checkpoint import Checkpoints
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +17,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    """An empty folder's checkpoints."""
+    return Checkpoints(tmp_path / "run" / "checkpoints")

@@ -159,7 +159,9 @@ def test_bfloat16_is_autocast() -> None:
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_float16_scales_the_loss(clip: float | None) -> None:
     """precision=float16 is GradScaler's loop; steps whose gradients overflow change nothing."""
-    config = OptimizationConfig(steps=STEPS, precision="float16", schedule="constant", clip=clip)
+    config = OptimizationConfig(
+        steps=STEPS, precision="float16", schedule="constant", clip=clip, lr=0.001
+    )
     steep = lambda logits, labels: 300.0 * smooth(logits, labels)  # noqa: E731
     block = make_block(config, criterion=steep)
     for step in range(1, STEPS + 1):
@@ -167,7 +169,7 @@ def test_float16_scales_the_loss(clip: float | None) -> None:
 
     body, head = make_parts(1, 1)
     network = nn.Sequential(body, head)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
     scaler = torch.amp.GradScaler("cpu")
     for step in range(1, STEPS + 1):
         x, y = batch(step).tensors
@@ -217,6 +219,14 @@ def test_a_head_that_changes_the_activations_is_refused(first: tuple[nn.Module, 
     with pytest.raises(InPlaceHeadError, match=r"stage 1: .*ReLU\(inplace=False\)"):
         block.step(batch(1))
     assert differences(before, block.state_dict()["head"]) == []
+
+
+def test_a_head_that_works_in_place_is_refused_before_it_is_compiled() -> None:
+    """Compiled code would hide it, so the head is tried once without compiling."""
+    parts = make_parts(1, 2)[0], in_place_head(nn.ReLU(inplace=True))
+    block = make_block(OptimizationConfig(compile=True), blocks=2, parts=parts)
+    with pytest.raises(InPlaceHeadError, match="stage 1"):
+        block.step(batch(1))
 
 
 def test_a_classifier_may_work_in_place() -> None:

@@ -19,7 +19,7 @@ from blockstep.pipeline.stage import NonFiniteLossError
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.pipeline.parts import Blocked, Crew, Images, differences, make_crew
+from tests.pipeline.parts import Blocked, Crew, Images, differences, make_crew, until
 
 AGENDA = Agenda(
     start=0,
@@ -200,6 +200,20 @@ def test_a_closed_link_without_a_cause_is_itself_the_error() -> None:
     crew = make_crew(2, LONG)
     crew.links[0].close()
     with pytest.raises(LinkClosedError, match="link 1->2"):
+        Blocked(run_in_threads, crew.workers, crew.links).result()
+
+
+def test_a_cause_wins_over_an_echo_that_came_first() -> None:
+    """A closed link that is noticed before its cause is raised does not hide the cause."""
+    crew = make_crew(2, LONG)
+
+    def slowly(message: Any) -> Any:
+        crew.links[0].close()
+        until(lambda: "stage 1" not in [thread.name for thread in threading.enumerate()])
+        raise ValueError("the cause")
+
+    crew.workers[1].stage.step = slowly
+    with pytest.raises(ValueError, match="the cause"):
         Blocked(run_in_threads, crew.workers, crew.links).result()
 
 

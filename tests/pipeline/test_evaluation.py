@@ -11,7 +11,7 @@ import torch
 from blockstep.pipeline.block import Block
 from blockstep.pipeline.message import Kind, Message
 from blockstep.pipeline.optimization import OptimizationConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.pipeline.parts import CLASSES, Images, batch, differences, make_block
 
@@ -99,7 +99,7 @@ def test_the_vote_is_a_vote() -> None:
     assert results == [(0.0, 1.0), (0.0, 0.0)]
 
 
-class Constant(torch.nn.Module):
+class Constant(nn.Module):
     """A head that always says the same."""
 
     def __init__(self, logits: list[float]) -> None:
@@ -219,3 +219,8 @@ def test_an_evaluation_computes_as_the_training_does() -> None:
     assert h.is_contiguous(memory_format=torch.channels_last)
     assert own.dtype == torch.float32
     assert torch.allclose(own.exp().sum(1), torch.ones(8), atol=1e-5)
+    # A body that leaves the layout as it comes.
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, CLASSES))
+    block = make_block(config, index=1, blocks=2, parts=(nn.ReLU(), head))
+    h = block.evaluate(Message(Kind.SAMPLE, 1, batch(1).tensors)).tensors[0]
+    assert h.is_contiguous(memory_format=torch.channels_last)

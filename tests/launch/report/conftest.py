@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,7 +256,7 @@ def write_folder(folder: Path, plan: Plan) -> Path:
             "rank": stage - 1,
             "stage": stage,
             "pid": 1 << 30,
-            "host": __import__("socket").gethostname(),
+            "host": socket.gethostname(),
         }
         for stage in range(1, plan.blocks + 1)
     ]
