@@ -80,6 +80,7 @@ class EvaluateConfig:
 
     every: int = 500
     batch_size: int = 256
+    final: bool = True
 
 
 @dataclass

@@ -149,7 +149,7 @@ class Rank:
             evaluate_every=config.evaluate.every,
             evaluate_batch_size=config.evaluate.batch_size,
             splits=job.task.splits,
-            final_splits=job.task.final_splits,
+            final_splits=job.task.final_splits if config.evaluate.final else (),
             checkpoint_every=config.checkpoint.every,
             checkpoint_evaluated=config.checkpoint.best and job.task.splits == ("validation",),
         )

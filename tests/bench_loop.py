@@ -32,6 +32,7 @@ COMMON = (
     "checkpoint.best=false",
     "checkpoint.every=0",
     "evaluate.every=0",
+    "evaluate.final=false",
     "log.view=none",
     "data.train_examples=20000",
 )
