@@ -19,6 +19,7 @@ import torch
 from ..models import MIN_SIZES, Network, check_whole
 from ..pipeline.block import autocast
 from ..pipeline.checkpoint import Checkpoint, CheckpointError
+from ..pipeline.memory import keeping_freed_memory
 from ..pipeline.optimization import Schedule
 from ..pipeline.optimizer import make_optimizer
 from ..search import (
@@ -294,16 +295,18 @@ def _balance(
     x, y = (tensor.to(device) for tensor in data.example(config.train.batch_size))
     if config.train.channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    profile = profile_network(
-        network,
-        x,
-        y,
-        heads=[head],
-        make_optimizer=lambda parameters: make_optimizer(parameters, config.train),
-        loss=build_criterion(config.train),
-        autocast=lambda: autocast(device, config.train.precision),
-        seed=config.seed,
-    )
+    # As in the workers: with the allocator's default, large tensors look slower than they are.
+    with keeping_freed_memory():
+        profile = profile_network(
+            network,
+            x,
+            y,
+            heads=[head],
+            make_optimizer=lambda parameters: make_optimizer(parameters, config.train),
+            loss=build_criterion(config.train),
+            autocast=lambda: autocast(device, config.train.precision),
+            seed=config.seed,
+        )
     cuts = balanced_cuts(profile, config.blocks, head)
     return cuts, predicted(profile, cuts, head)
 

@@ -27,6 +27,7 @@ from ..pipeline.feed import Agenda, Feed, StopRequest
 from ..pipeline.gpu import watch_gpu
 from ..pipeline.link import LinkClosedError
 from ..pipeline.mailbox import StoreMailbox
+from ..pipeline.memory import keep_freed_memory
 from ..pipeline.recorder import Recorder
 from ..pipeline.stage import Stage
 from ..pipeline.watchdog import Pulse, ordered
@@ -110,6 +111,8 @@ class Rank:
         device = self._placement.device(self._member.rank, self._member.local_rank)
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        else:
+            keep_freed_memory()
         dist.init_process_group(
             "gloo",
             store=self._member.store(),

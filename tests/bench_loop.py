@@ -5,7 +5,8 @@
 
 The two run in turn as whole processes (A B A B ...), each with one thread. Images per second are
 counted over the steps after the first 10; the ratio is taken pair by pair. The weights after the
-last step are compared bit for bit.
+last step are compared bit for bit. Both keep the memory they free (pipeline/memory.py);
+--default-allocator leaves the loop with glibc's default.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ def loop(options: argparse.Namespace, path: Path) -> float:
     from blockstep.launch.assembly import build_data, build_network, task_of
     from blockstep.launch.compose import compose
     from blockstep.launch.job import Objects
+    from blockstep.pipeline.memory import keep_freed_memory
 
     torch.set_num_threads(1)
+    if not options.default_allocator:
+        keep_freed_memory()
     config = compose("train", [*words(options), "method=backprop"])
     data = build_data(config, Objects(), torch.device("cpu"))
     network = build_network(config, Objects(), task_of(data)).module
@@ -122,6 +126,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--default-allocator", action="store_true")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
