@@ -17,8 +17,8 @@ from contextlib import contextmanager
 __all__ = ["keep_freed_memory", "keeping_freed_memory"]
 
 # Parameters of mallopt(3) and their defaults.
-TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
-DEFAULT_TRIM_THRESHOLD = 128 * 1024
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8
+DEFAULT_TRIM_THRESHOLD = DEFAULT_MMAP_THRESHOLD = 128 * 1024
 DEFAULT_MMAP_MAX = 65536
 NEVER = 2**31 - 1
 
@@ -34,7 +34,8 @@ def keep_freed_memory() -> bool:
         return False
     # One arena: others are made of small heaps, which large tensors do not fit into.
     settings = ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, NEVER))
-    return all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])
+    understood = [libc.mallopt(parameter, value) == 1 for parameter, value in settings]
+    return all(understood)
 
 
 @contextmanager
@@ -50,6 +51,7 @@ def keeping_freed_memory() -> Iterator[None]:
         yield
     finally:
         libc.mallopt(MMAP_MAX, DEFAULT_MMAP_MAX)
+        libc.mallopt(MMAP_THRESHOLD, DEFAULT_MMAP_THRESHOLD)
         libc.mallopt(TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
         gc.collect()
         libc.malloc_trim(0)
