@@ -78,7 +78,7 @@ class CheckpointConfig:
 class EvaluateConfig:
     """When to evaluate during training."""
 
-    every: int = 500
+    every: int | None = None
     batch_size: int = 256
     final: bool = True
 

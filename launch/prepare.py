@@ -99,6 +99,8 @@ def prepare(
     config.device, config.pipeline.link = placement.kind, placement.link
     if config.train.threads is None:
         config.train.threads = threads_per_rank(local_ranks or config.blocks)
+    if config.evaluate.every is None:
+        config.evaluate.every = max(1, config.train.steps // 10)
     torch.set_num_threads(config.train.threads)
     data = build_data(config, objects, torch.device("cpu"))
     data, notes = _enlarge(config, objects, data)

@@ -43,6 +43,7 @@ __all__ = ["Rank"]
 
 POLL_SECONDS = 0.02
 WARN_SECONDS = 1.0
+ECHO_SECONDS = 3.0
 
 
 class Rank:
@@ -149,7 +150,7 @@ class Rank:
             start=job.start,
             steps=config.train.steps,
             batch_size=config.train.batch_size,
-            evaluate_every=config.evaluate.every,
+            evaluate_every=config.evaluate.every or 0,
             evaluate_batch_size=config.evaluate.batch_size,
             splits=job.task.splits,
             final_splits=job.task.final_splits if config.evaluate.final else (),
@@ -293,3 +294,6 @@ class Rank:
         except Exception:
             # The store or the link may be what failed; the first error is raised anyway.
             traceback.print_exc()
+        if report["echo"]:
+            # torchrun calls the error that it hears first the root cause; this one is not.
+            time.sleep(ECHO_SECONDS)

@@ -68,7 +68,7 @@ def test_every_set_of_cuts_is_equally_likely():
 
 def test_random_splits_never_change():
     """A run that is repeated with another Python, on another machine, is cut alike."""
-    assert random_split(33, 4, seed=0) == (10, 11, 25)
+    assert random_split(33, 4, seed=0) == (8, 15, 30)
 
 
 @pytest.mark.parametrize("blocks", [-1, 0, 17])

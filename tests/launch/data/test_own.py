@@ -130,9 +130,10 @@ def test_datasets_are_resumable_although_they_draw_random_numbers():
     assert all(torch.equal(x, v) for (x, _), (v, _) in zip(whole[4:], tail, strict=True))
     assert states[0] == random.getstate()
     assert torch.equal(states[1], torch.get_rng_state())
-    # Epochs of 3 batches; item 0 has another noise in each of them.
-    noises = {float(row[0]) for x, _ in whole for row in x if 0 <= row[0] < 0.99}
-    assert len(noises) >= 2
+    # Epochs of 3 batches; an item, its number plus noise, has another noise in each of them.
+    values = {float(row[0]) for x, _ in whole for row in x}
+    items = {int(value) for value in values}
+    assert len(values) >= 2 * len(items)
 
 
 ITEMS = """
