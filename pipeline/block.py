@@ -13,7 +13,7 @@ Decoupled Greedy Learning (Belilovsky et al., ICML 2020), Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,6 +276,21 @@ class Block:
         torch.default_generator.manual_seed(seed)
 
 
+def _keep_local(metric: Any) -> None:
+    """A block's metric is of its own logits: torchmetrics must not wait for the other ranks."""
+    parts: Iterable[Any] = metric.modules() if isinstance(metric, nn.Module) else [metric]
+    for part in parts:
+        if hasattr(part, "distributed_available_fn"):
+            part.distributed_available_fn = lambda: False
+
+
+def _plain(value: Any) -> Any:
+    """Turn tensors, and mappings of them, into numbers and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return torch.as_tensor(value).tolist()
+
+
 class Examination:
     """The running sums of one evaluation of one block.
 
@@ -285,6 +300,8 @@ class Examination:
 
     def __init__(self, metrics: Mapping[str, Any]) -> None:
         self._metrics = metrics
+        for metric in metrics.values():
+            _keep_local(metric)
         self.result: dict[str, Any] = {}
         self.begin("")
 
@@ -324,8 +341,5 @@ class Examination:
             "loss": loss,
             "accuracy": correct,
             "ensemble_accuracy": ensemble if self._votes else None,
-            "metrics": {
-                name: torch.as_tensor(metric.compute()).tolist()
-                for name, metric in self._metrics.items()
-            },
+            "metrics": {name: _plain(metric.compute()) for name, metric in self._metrics.items()},
         }
