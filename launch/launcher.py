@@ -21,16 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..pipeline.mailbox import StoreReader
-from ..pipeline.watchdog import Watch
 from .job import Job, Objects
 from .membership import Membership, host_store
 from .monitor import Failure, Monitor
 from .outcome import Outcome, conclude
 from .process import write_payload
-from .records import Records
-from .tracking import make_tracker
-from .view import View, make_view
 
 __all__ = ["launch"]
 
@@ -55,43 +50,25 @@ def launch(job: Job, objects: Objects) -> Outcome:
         )
         for rank in range(placement.ranks)
     ]
-    view = make_view(job)
-    records = Records(job.folder.metrics)
-    tracker = make_tracker(job, view.print)
-    monitor = Monitor(
-        job,
-        mailbox=StoreReader(members[0].store(), placement.ranks),
-        store=members[0].store(),
-        watch=Watch(
-            members[0].store(),
-            [placement.label(rank) for rank in range(placement.ranks)],
-            start_timeout=job.config.pipeline.start_timeout,
-            timeout=job.config.pipeline.timeout,
-        ),
-        records=records,
-        tracker=tracker,
-        view=view,
-    )
+    monitor = Monitor.of(job, members[0])
     crew = Crew(job, objects, members)
     path = str(job.folder.path)
     outcome = Outcome(
         path, "failed", failure=Failure("the launcher", 0, "it did not come to an end")
     )
     try:
-        outcome = _follow(job, monitor, crew, view)
+        outcome = _follow(job, monitor, crew)
     finally:
         crew.end()
-        view.close()
-        tracker.finish(outcome.summary)
-        records.close()
+        monitor.close(outcome.summary)
         del server
     return outcome
 
 
-def _follow(job: Job, monitor: Monitor, crew: Crew, view: View) -> Outcome:
+def _follow(job: Job, monitor: Monitor, crew: Crew) -> Outcome:
     """Poll until every worker has ended or something failed."""
     began = time.perf_counter()
-    with signals(monitor, view) as received:
+    with signals(monitor) as received:
         crew.start()
         while crew.running() and monitor.failure is None:
             monitor.poll()
@@ -206,7 +183,7 @@ class _Received:
 
 
 @contextmanager
-def signals(monitor: Monitor, view: View) -> Iterator[Any]:
+def signals(monitor: Monitor) -> Iterator[Any]:
     """Ctrl-C once ends the run with a checkpoint, twice at once; SIGTERM waits 5 s at most."""
     received = _Received()
     if threading.current_thread() is not threading.main_thread():
@@ -218,7 +195,7 @@ def signals(monitor: Monitor, view: View) -> Iterator[Any]:
             received.hard = True
             return
         received.status = "interrupted"
-        view.print("stopping with a checkpoint; press Ctrl-C again to stop at once")
+        monitor.view.print("stopping with a checkpoint; press Ctrl-C again to stop at once")
         monitor.request_stop()
 
     def terminate(number: int, frame: Any) -> None:

@@ -11,18 +11,18 @@ It runs in the parent of the workers, or in a thread of rank 0 under torchrun.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..pipeline.checkpoint import Shard
-from ..pipeline.mailbox import Mailbox
+from ..pipeline.mailbox import Mailbox, StoreReader
 from ..pipeline.watchdog import Hang, Watch, order
 from .commit import Committer
 from .job import Job
+from .membership import Membership
 from .records import Records
-from .tracking import Tracker
-from .view import View
+from .tracking import Tracker, make_tracker
+from .view import View, make_view
 
 __all__ = ["Failure", "Monitor"]
 
@@ -105,13 +105,49 @@ class Monitor:
         self._mailbox = mailbox
         self._store = store
         self._watch = watch
-        self._sinks: Sequence[Any] = (tracker, view)
+        self.view = view
+        self._tracker = tracker
         self._records = records
         self._parts: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
         self._heard: set[int] = set()
         self._steps: dict[int, int] = {}
         self._echo: tuple[float, Failure] | None = None
         self._looked = 0.0
+
+    @classmethod
+    def of(cls, job: Job, member: Membership) -> Monitor:
+        """Make the monitor of a run, with all that it tells.
+
+        Args:
+            job: The run.
+            member: Any rank of it: the way to the store.
+        """
+        placement, config = job.placement, job.config.pipeline
+        view = make_view(job)
+        return cls(
+            job,
+            mailbox=StoreReader(member.store(), placement.ranks),
+            store=member.store(),
+            watch=Watch(
+                member.store(),
+                [placement.label(rank) for rank in range(placement.ranks)],
+                start_timeout=config.start_timeout,
+                timeout=config.timeout,
+            ),
+            records=Records(job.folder.metrics),
+            tracker=make_tracker(job, view.print),
+            view=view,
+        )
+
+    def close(self, summary: dict[str, Any] | None) -> None:
+        """End the view, the tracker and the records.
+
+        Args:
+            summary: Of a run that came to its end; None if it failed.
+        """
+        self.view.close()
+        self._tracker.finish(summary)
+        self._records.close()
 
     def poll(self) -> None:
         """Take what has arrived and act on it. Called a few times a second."""
@@ -153,8 +189,8 @@ class Monitor:
 
     def _record(self, record: dict[str, Any]) -> None:
         stamped = self._records.write(record)
-        for sink in self._sinks:
-            sink.record(stamped)
+        self._tracker.record(stamped)
+        self.view.record(stamped)
 
     def _on_ready(self, report: dict[str, Any]) -> None:
         self.findings.ready[report["rank"]] = report
@@ -259,7 +295,7 @@ class Monitor:
     def _on_stacks(self, report: dict[str, Any]) -> None:
         label = self._placement.label(report["rank"])
         self._record({"event": "stacks", "rank": report["rank"], "text": report["text"]})
-        self._sinks[1].print(f"stacks of {label}:\n{report['text']}")
+        self.view.print(f"stacks of {label}:\n{report['text']}")
 
     def _on_hang(self, hang: Hang) -> None:
         where = self._placement.label(hang.rank)

@@ -182,9 +182,6 @@ class Rank:
         steps = job.config.measure.backprop
         if not steps or "backprop_seconds" in job.measured:
             return
-        if job.start:
-            # The network at hand has initial weights; they are as good for timing.
-            network = build_network(job.config, self._objects, job.task)
         batches = self._data.train(batch_size=job.config.train.batch_size)
         seconds = seconds_of_backprop(job, network, batches, steps=steps, device=device)
         self._mail.post({"event": "measured", "backprop_seconds": seconds})

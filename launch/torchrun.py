@@ -24,8 +24,6 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
 from ..pipeline.feed import StopRequest
-from ..pipeline.mailbox import StoreReader
-from ..pipeline.watchdog import Watch
 from .config import TrainConfig
 from .folder import default_name
 from .job import Job, Objects
@@ -35,10 +33,7 @@ from .outcome import Outcome, conclude
 from .placement import place
 from .prepare import Preparation, prepare
 from .rank import Rank
-from .records import Records
 from .refusal import ConfigError
-from .tracking import make_tracker
-from .view import make_view
 
 __all__ = ["take_part"]
 
@@ -199,24 +194,7 @@ class Watching:
     def __init__(self, job: Job, member: Membership) -> None:
         self._job = job
         self._began = time.perf_counter()
-        self._view = make_view(job)
-        self._records = Records(job.folder.metrics)
-        self._tracker = make_tracker(job, self._view.print)
-        placement = job.placement
-        self._monitor = Monitor(
-            job,
-            mailbox=StoreReader(member.store(), placement.ranks),
-            store=member.store(),
-            watch=Watch(
-                member.store(),
-                [placement.label(rank) for rank in range(placement.ranks)],
-                start_timeout=job.config.pipeline.start_timeout,
-                timeout=job.config.pipeline.timeout,
-            ),
-            records=self._records,
-            tracker=self._tracker,
-            view=self._view,
-        )
+        self._monitor = Monitor.of(job, member)
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
@@ -229,9 +207,7 @@ class Watching:
         self._thread.join()
         seconds = time.perf_counter() - self._began
         outcome = conclude(self._job, self._monitor, status="finished", seconds=seconds)
-        self._view.close()
-        self._tracker.finish(outcome.summary)
-        self._records.close()
+        self._monitor.close(outcome.summary)
         return outcome
 
     def abandon(self) -> None:
@@ -239,9 +215,7 @@ class Watching:
         self._monitor.poll()
         self._abandoned = True
         self._thread.join(5.0)
-        self._view.close()
-        self._tracker.finish(None)
-        self._records.close()
+        self._monitor.close(None)
 
     def _run(self) -> None:
         while not self._monitor.done and not self._abandoned:
@@ -256,5 +230,5 @@ class Watching:
         text = str(self._monitor.failure)
         print(f"blockstep: {text}", file=sys.stderr, flush=True)
         get_error_handler().record_exception(RuntimeError(text))
-        self._tracker.finish(None)
+        self._monitor.close(None)
         os._exit(1)

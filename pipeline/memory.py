@@ -1,9 +1,10 @@
 """Keeping freed memory: what makes CPU training steps fast with glibc's allocator.
 
 A training step allocates and frees the same large tensors again and again. By default glibc hands
-each of them back to the kernel and asks for it anew, and the kernel clears every page: a third of
-a step's time for a ResNet-50 of quarter width at batch 128. Here freed memory stays with the
-process. Results do not change; the peak of resident memory rises by a few percent.
+each of them back to the kernel and asks for it anew, and the kernel clears every page. Here freed
+memory stays with the process. Results do not change. For a ResNet-50 of quarter width at batch 128
+a step took 1.44 s instead of 2.35 s in one thread, and the peak of resident memory was 1,684 MB
+instead of 1,449 MB (one run each).
 """
 
 from __future__ import annotations
