@@ -43,6 +43,9 @@ SIGNAL_SECONDS = {signal.SIGTERM: 5.0, signal.SIGINT: 25.0}
 
 FOLDER_SECONDS = 30.0
 
+FAILURE_SECONDS = 1.0
+"""How long rank 0 lets a failing rank end by itself before it ends the run."""
+
 
 def take_part(
     command: str,
@@ -193,6 +196,7 @@ class Watching:
 
     def __init__(self, job: Job, member: Membership) -> None:
         self._job = job
+        self._member = member
         self._began = time.perf_counter()
         self._monitor = Monitor.of(job, member)
         self._abandoned = False
@@ -211,24 +215,33 @@ class Watching:
         return outcome
 
     def abandon(self) -> None:
-        """This rank failed: note what is known and stop watching."""
-        self._monitor.poll()
+        """This rank failed: stop watching and note what is known."""
         self._abandoned = True
         self._thread.join(5.0)
+        self._monitor.poll()
         self._monitor.close(None)
 
     def _run(self) -> None:
         while not self._monitor.done and not self._abandoned:
             self._monitor.poll()
-            if self._monitor.failure is not None and not self._abandoned:
-                self._give_up()
+            if self._monitor.failure is not None:
+                time.sleep(FAILURE_SECONDS)
+                if not self._raises_itself():
+                    self._give_up()
             time.sleep(POLL_SECONDS)
 
+    def _raises_itself(self) -> bool:
+        """Whether this rank has failed too: its main thread then ends it, with its traceback."""
+        return self._abandoned or self._monitor.heard_of_failure(self._member.rank)
+
     def _give_up(self) -> None:
-        """Another rank failed or hangs: end this one, so that torchrun ends them all."""
-        time.sleep(1.0)
+        """Another rank failed, or this one hangs: end it, so that torchrun ends them all."""
         text = str(self._monitor.failure)
         print(f"blockstep: {text}", file=sys.stderr, flush=True)
-        get_error_handler().record_exception(RuntimeError(text))
+        try:
+            raise RuntimeError(text)
+        except RuntimeError as error:
+            # The handler writes the traceback of what is being handled, not that of its argument.
+            get_error_handler().record_exception(error)
         self._monitor.close(None)
         os._exit(1)
