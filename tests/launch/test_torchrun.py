@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 from blockstep.launch import torchrun
 from blockstep.launch.monitor import Failure
 from blockstep.launch.torchrun import Watching
