@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from ..models import HeadSpec
 from .jsonfile import Format, shown
 
-__all__ = ["FORMAT", "Decoupling", "DecouplingError", "HeadSpec", "check_head"]
+__all__ = ["FORMAT", "Decoupling", "DecouplingError", "HeadSpec", "check_head", "head_name"]
 
 
 class DecouplingError(ValueError):
@@ -33,7 +33,7 @@ FORMAT = Format(
     what="decoupling",
     version=1,
     required=frozenset({"network", "layers", "cuts", "heads"}),
-    optional=frozenset({"alpha", "beta", "ranking", "margins", "by_blocks"}),
+    optional=frozenset({"alpha", "beta", "pool", "ranking", "margins", "by_blocks"}),
     error=DecouplingError,
 )
 
@@ -51,14 +51,16 @@ class Decoupling:
         heads: One for each cut; the head of the last block is the classifier.
         alpha: Learned weights of the choice to cut after each layer; SEDONA, section 3.1.
         beta: Learned weights of the choice of each layer's head; SEDONA, section 3.1.
+        pool: The heads that were chosen from, one for each column of ``beta``.
         ranking: Layers, the best one to cut after first.
-        margins: How much each layer of the ranking is ahead of the next.
+        margins: How much each layer of the ranking is ahead of the next in softmaxed alpha_1;
+            one less than ``ranking`` has.
         by_blocks: Number of blocks to ``{"cuts": ..., "heads": ...}``: what the search found for
             other numbers of blocks.
 
     Raises:
-        DecouplingError: A value has the wrong type, the cuts do not fit the layers, or the heads
-            do not fit the cuts.
+        DecouplingError: A value has the wrong type, the cuts do not fit the layers, the heads do
+            not fit the cuts, or ``pool`` does not fit ``beta``.
     """
 
     network: str
@@ -67,6 +69,7 @@ class Decoupling:
     heads: tuple[HeadSpec, ...]
     alpha: tuple[tuple[float, ...], ...] | None = None
     beta: tuple[tuple[float, ...], ...] | None = None
+    pool: tuple[HeadSpec, ...] | None = None
     ranking: tuple[int, ...] | None = None
     margins: tuple[float, ...] | None = None
     by_blocks: Mapping[int, Mapping[str, Sequence[Any]]] | None = None
@@ -83,6 +86,7 @@ class Decoupling:
             value = getattr(self, name)
             if value is not None:
                 self._set(name, FORMAT.sequence(name, value, item))
+        self._check_pool()
         if self.by_blocks is not None:
             self._set("by_blocks", self._checked_choices(self.by_blocks))
 
@@ -204,6 +208,16 @@ class Decoupling:
                 "order (the head of the last block is the classifier)"
             )
 
+    def _check_pool(self) -> None:
+        if self.pool is None or self.beta is None:
+            return
+        for place, row in enumerate(self.beta):
+            if len(row) != len(self.pool):
+                raise DecouplingError(
+                    f"beta[{place}] has {len(row)} values, but the pool has {len(self.pool)} "
+                    "heads; each row of beta needs one value for each head of the pool"
+                )
+
     def _checked_choices(self, choices: Any) -> dict[int, dict[str, tuple[Any, ...]]]:
         if not isinstance(choices, Mapping):
             raise FORMAT.refusal(
@@ -247,6 +261,14 @@ def check_head(format: Format, key: str, value: Any) -> HeadSpec:
     raise format.refusal(key, value, "the name of a head, or an object with the class as _target_")
 
 
+def head_name(spec: HeadSpec) -> str:
+    """Return a head in words: its name, or its class with the arguments."""
+    if isinstance(spec, str):
+        return spec
+    arguments = ", ".join(f"{name}={value}" for name, value in spec.items() if name != "_target_")
+    return str(spec["_target_"]).rpartition(".")[2] + (f"({arguments})" if arguments else "")
+
+
 def _number_of(name: str) -> int | str:
     """Return the number of blocks that a key of ``by_blocks`` writes; JSON has only text keys."""
     plain = name.isascii() and name.isdecimal() and len(name) < 10 and name == str(int(name))
@@ -261,4 +283,10 @@ def _row(key: str, value: Any) -> tuple[float, ...]:
     return FORMAT.sequence(key, value, FORMAT.number)
 
 
-_EXTRAS = {"alpha": _row, "beta": _row, "ranking": _layer, "margins": FORMAT.number}
+_EXTRAS: dict[str, Callable[[str, Any], Any]] = {
+    "alpha": _row,
+    "beta": _row,
+    "pool": partial(check_head, FORMAT),
+    "ranking": _layer,
+    "margins": FORMAT.number,
+}

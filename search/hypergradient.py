@@ -90,35 +90,56 @@ def hypergradient(
     """
     choices = choices.detached()
     buffers = [buffer.clone() for buffer in relaxation.buffers()]
-    origins: list[Point] = []
-    graphs: dict[int, Graph] = {}
-    for number, batch in enumerate(batches):
-        origins.append(point)
-        set_seed(batch.seed, batch.x.device)
-        if number >= len(batches) - keep_graphs:
-            graph = build_graph(relaxation, point.weights, batch.x, batch.y, choices)
-            graphs[number] = graph
-            gradients = [gradient.detach() for gradient in graph.gradients]
-        else:
-            gradients, _ = mixed_gradient(relaxation, point.weights, batch.x, batch.y, choices)
-        point = descent.step(point, gradients, batch.lr)
-    adjoint, loss, correct = _outer_loss(relaxation, point, validation, batch_norm)
+    origins, graphs, end = _descend(
+        relaxation, point, batches, choices, descent=descent, keep_graphs=keep_graphs
+    )
+    adjoint, loss, correct = _outer_loss(relaxation, end, validation, batch_norm)
+    del end  # of the points, only the weights before each step are needed on the way back
     alpha, beta = torch.zeros_like(choices.alpha), torch.zeros_like(choices.beta)
     for number in reversed(range(len(batches))):
-        batch, origin = batches[number], origins.pop()
-        graph = graphs.pop(number, None)
-        if graph is None:
-            set_seed(batch.seed, batch.x.device)
-            graph = build_graph(relaxation, origin.weights, batch.x, batch.y, choices)
+        batch, weights = batches[number], origins.pop()
+        graph = graphs.pop(number, None) or _rebuild(relaxation, weights, batch, choices)
         directions = descent.by_gradients(adjoint, batch.lr)
         # Nobody asks for the derivative by the weights that everything began with.
         by_alpha, by_beta, through = graph.product(directions, with_weights=number > 0)
+        del graph
         alpha, beta = alpha + by_alpha, beta + by_beta
         if number > 0:
             adjoint = descent.back(adjoint, directions, through)
-        del graph
     relaxation.load_buffers(buffers)
     return Hypergradient(alpha, beta, loss, correct)
+
+
+def _descend(
+    relaxation: Relaxation,
+    point: Point,
+    batches: Sequence[Batch],
+    choices: Choices,
+    *,
+    descent: Descent,
+    keep_graphs: int,
+) -> tuple[list[list[Tensor]], dict[int, Graph], Point]:
+    """Go the inner steps; return the weights before each, the graphs to keep, and the end."""
+    origins: list[list[Tensor]] = []
+    graphs: dict[int, Graph] = {}
+    for number, batch in enumerate(batches):
+        origins.append(point.weights)
+        if number >= len(batches) - keep_graphs:
+            graphs[number] = _rebuild(relaxation, point.weights, batch, choices)
+            gradients = [gradient.detach() for gradient in graphs[number].gradients]
+        else:
+            set_seed(batch.seed, batch.x.device)
+            gradients, _ = mixed_gradient(relaxation, point.weights, batch.x, batch.y, choices)
+        point = descent.step(point, gradients, batch.lr)
+    return origins, graphs, point
+
+
+def _rebuild(
+    relaxation: Relaxation, weights: Sequence[Tensor], batch: Batch, choices: Choices
+) -> Graph:
+    """Return the gradients of a step with their graph; dropout draws what it drew there."""
+    set_seed(batch.seed, batch.x.device)
+    return build_graph(relaxation, weights, batch.x, batch.y, choices)
 
 
 def set_seed(seed: int, device: torch.device) -> None:

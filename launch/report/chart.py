@@ -24,6 +24,7 @@ __all__ = [
     "line_chart",
     "polyline",
     "x_axis",
+    "y_axis",
 ]
 
 DOTS = 30
@@ -128,7 +129,7 @@ def line_chart(title: str, note: str, lines: Sequence[Line], *, x: Axis, y: Axis
     frame = Frame()
     picture = element(
         "svg",
-        _grid(frame, up, y.label),
+        y_axis(frame, up, y.label),
         x_axis(frame, across, x.label, bottom=frame.height - frame.bottom),
         element(
             "g",
@@ -209,20 +210,14 @@ def x_axis(frame: Frame, scale: Scale, label: str, *, bottom: float) -> Markup:
     )
 
 
-def polyline(points: Iterable[Point], *, move: str = "M") -> str:
-    """Return the commands of an SVG path through the points."""
-    return move + " ".join(f"{digits(x)} {digits(y)}" for x, y in points)
+def y_axis(frame: Frame, up: Scale, label: str) -> Markup:
+    """Return the horizontal grid lines, the base line, and the numbers and label of the y axis.
 
-
-def digits(value: float) -> str:
-    """Return a number for an SVG path: whole ones whole, others with five digits."""
-    if value == int(value) and abs(value) < 1e9:
-        return str(int(value))
-    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:.8g}"
-
-
-def _grid(frame: Frame, up: Scale, label: str) -> Markup:
-    """Return the horizontal grid lines, the base line, and the numbers and label of the y axis."""
+    Args:
+        frame: Of the figure.
+        up: The vertical axis.
+        label: With its unit.
+    """
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
     rows = [frame.y(tick, up) for tick in up.ticks]
     return element(
@@ -236,6 +231,18 @@ def _grid(frame: Frame, up: Scale, label: str) -> Markup:
         element("text", label, x=4, y=11, class_="axis"),
         class_="grid",
     )
+
+
+def polyline(points: Iterable[Point], *, move: str = "M") -> str:
+    """Return the commands of an SVG path through the points."""
+    return move + " ".join(f"{digits(x)} {digits(y)}" for x, y in points)
+
+
+def digits(value: float) -> str:
+    """Return a number for an SVG path: whole ones whole, others with five digits."""
+    if value == int(value) and abs(value) < 1e9:
+        return str(int(value))
+    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:.8g}"
 
 
 def _drawn(line: Line) -> Markup:

@@ -21,7 +21,7 @@ def page(title: str, header: Markup, sections: Iterable[Markup]) -> str:
         header: What stands above all sections.
         sections: The rest; empty ones are left out.
     """
-    style, script = _resource("page.css"), _resource("page.js")
+    style, script = _resource("page.css") + _resource("picture.css"), _resource("page.js")
     made = f"Made by blockstep, {datetime.now():%Y-%m-%d %H:%M}."
     lines = [
         "<!DOCTYPE html>",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from blockstep.search import Decoupling, DecouplingError
+from blockstep.search.decoupling import head_name
 from blockstep.search.jsonfile import MAX_BYTES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ FOUND = Decoupling(
     ("aux1", HEAD),
     alpha=((0.1, -0.1), (1e-300, 2.5)),
     beta=((0.5, 0.25, 0.125),),
+    pool=("aux1", "aux4", HEAD),
     ranking=(2, 5, 1, 3, 4),
     margins=(0.5, 0.0, -1.25, 3.0),
     by_blocks={1: {"cuts": (), "heads": ()}, 2: {"cuts": (5,), "heads": (HEAD,)}},
@@ -123,6 +125,12 @@ def test_another_network_is_refused():
         ({"ranking": [1, "2"]}, r"ranking\[1\]='2': must be an integer"),
         ({"alpha": [[0.5], 1]}, r"alpha\[1\]=1: must be a list"),
         ({"beta": [[0.5, None]]}, r"beta\[0\]\[1\]=None: must be a finite number"),
+        ({"pool": "aux1"}, "pool='aux1': must be a list"),
+        ({"pool": ["aux1", {"width": 2}]}, r"pool\[1\]={'width': 2}: must be .*_target_"),
+        (
+            {"beta": [[0.5, 0.25], [0.5]], "pool": ["aux1", "aux2"]},
+            r"beta\[1\] has 1 values, but the pool has 2 heads",
+        ),
         ({"margins": [10**400]}, r"margins\[0\]=1000.*: must be a finite number"),
         ({"by_blocks": [1]}, r"by_blocks=\[1\]: must be an object"),
         ({"by_blocks": {"two": {}}}, "by_blocks='two': must be keyed by numbers"),
@@ -139,6 +147,19 @@ def test_impossible_values_are_named(changes: dict[str, Any], message: str):
     """A refusal has the key, the value and what would be right; in Python as in a file."""
     with pytest.raises(DecouplingError, match=message):
         Decoupling.from_json(json.dumps(values(**changes)))
+
+
+def test_a_pool_needs_no_beta():
+    """Either key may be there without the other; neither changes what is trained."""
+    assert Decoupling("net", 2, (1,), ("aux1",), pool=("aux1", HEAD)).pool == ("aux1", HEAD)
+    assert Decoupling("net", 2, (1,), ("aux1",), beta=((1.0, 2.0),)).pool is None
+
+
+def test_heads_have_short_names():
+    """A name is its own; of a class the arguments are told, for two may differ in nothing else."""
+    assert head_name("aux1") == "aux1"
+    assert head_name(HEAD) == "Head(width=3, layers=[1, 2])"
+    assert head_name({"_target_": "Head"}) == "Head"
 
 
 def test_a_head_that_no_file_can_hold_is_refused():
@@ -300,6 +321,8 @@ NEARLY = st.fixed_dictionaries(
     },
     optional={
         "alpha": st.lists(LAYERS, max_size=3),
+        "beta": st.lists(LAYERS, max_size=3),
+        "pool": SPECS,
         "margins": LAYERS,
         "ranking": LAYERS,
         "by_blocks": st.dictionaries(st.sampled_from("01234x"), CHOICES, max_size=3) | JSON,
