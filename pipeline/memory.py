@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["keep_freed_memory", "keeping_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory", "keeping_freed_memory"]
 
 # Parameters of mallopt(3) and their defaults.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8
@@ -37,6 +37,17 @@ def keep_freed_memory() -> bool:
     settings = ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, NEVER))
     understood = [libc.mallopt(parameter, value) == 1 for parameter, value in settings]
     return all(understood)
+
+
+def give_back_freed_memory() -> None:
+    """Return what is free now to the kernel; what is freed later is kept as before.
+
+    For after work with tensors of other sizes than the steps use, such as an evaluation: their
+    memory lies between that of the steps and would stay with the process, unused.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 @contextmanager
