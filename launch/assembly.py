@@ -1,4 +1,4 @@
-"""From a configuration to the objects that train: network, data, losses, stages.
+"""From a configuration to the objects that learn: network, data, heads, losses.
 
 Everything random is seeded by what it is for, so a head has the same initial weights whatever the
 other blocks are, and every rank that builds the network builds the same one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,25 @@ import torch
 from torch import nn
 
 from ..models import Network, layer_shapes, make_head, make_network, network_of
-from ..pipeline.block import Block, Criterion, Place
+from ..pipeline.block import Criterion
 from ..pipeline.optimization import OptimizationConfig
 from ..pipeline.seed import derive
 from ..search.decoupling import Decoupling
-from .config import TrainConfig
+from .config import RunConfig
 from .data import Data, data_from, load_data
-from .job import Job, Objects, Task
+from .job import Objects, Task
 from .refusal import ConfigError
 
 __all__ = [
-    "build_block",
     "build_criterion",
     "build_data",
+    "build_examiner",
     "build_heads",
     "build_metrics",
     "build_network",
     "instantiate",
+    "seeded",
     "task_of",
-    "whole_network_block",
 ]
 
 
@@ -80,7 +80,7 @@ def instantiate(spec: Mapping[str, Any], key: str, **offered: Any) -> Any:
         ) from error
 
 
-def build_data(config: TrainConfig, objects: Objects, device: torch.device) -> Data:
+def build_data(config: RunConfig, objects: Objects, device: torch.device) -> Data:
     """Load the data set that the run trains on, onto ``device``."""
     if objects.data is not None:
         return data_from(objects.data, config.data, seed=config.seed, device=device)
@@ -94,7 +94,7 @@ def task_of(data: Data) -> Task:
     return Task(data.name, data.classes, tuple(data.shape), dtype, dict(data.sizes))
 
 
-def build_network(config: TrainConfig, objects: Objects, task: Task) -> Network:
+def build_network(config: RunConfig, objects: Objects, task: Task) -> Network:
     """Make the network with its initial weights, on the CPU.
 
     Raises:
@@ -203,33 +203,3 @@ def build_metrics(config: OptimizationConfig, classes: int) -> dict[str, Any]:
         metric = instantiate(spec, f"train.metrics[{number}]", num_classes=classes)
         metrics[type(metric).__name__] = metric
     return metrics
-
-
-def build_block(
-    job: Job, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
-) -> Block:
-    """Make the stage that trains block ``stage``, from 1."""
-    first, last = job.decoupling.bounds()[stage - 1]
-    config = job.config.train
-    place = Place(stage, job.decoupling.blocks, device, job.config.seed)
-    return Block(
-        network.body(first, last),
-        network.classifier if place.last else heads[stage - 1],
-        place=place,
-        config=config,
-        criterion=build_criterion(config),
-        examiner=build_examiner(config),
-        metrics=build_metrics(config, job.task.classes),
-    )
-
-
-def whole_network_block(job: Job, network: Network, device: torch.device) -> Block:
-    """Make a copy of the whole network as one block: plain backpropagation, to compare with."""
-    copied = copy.deepcopy(network)
-    return Block(
-        copied.body(1, len(copied.layers)),
-        copied.classifier,
-        place=Place(1, 1, device, job.config.seed),
-        config=job.config.train,
-        criterion=build_criterion(job.config.train),
-    )

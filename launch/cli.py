@@ -19,6 +19,12 @@ def _train(words: Sequence[str]) -> int:
     return train_command(words)
 
 
+def _search(words: Sequence[str]) -> int:
+    from .search.command import search_command
+
+    return search_command(words)
+
+
 def _evaluate(words: Sequence[str]) -> int:
     from .evaluate import evaluate_command
 
@@ -51,6 +57,7 @@ def _stop(words: Sequence[str]) -> int:
 
 HANDLERS: dict[str, Handler] = {
     "train": _train,
+    "search": _search,
     "evaluate": _evaluate,
     "export": _export,
     "report": _report,

@@ -9,8 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from .config import TrainConfig
-from .limits import check_train, infer_train
 from .refusal import ConfigError, Refusals, closest
+from .search.config import SearchConfig
+from .search.limits import check_search
+from .training.limits import check_train, infer_train
 
 __all__ = ["COMMANDS", "CONF", "Command", "choices", "conf_text", "find_command"]
 
@@ -27,6 +29,8 @@ class Command:
         primary: Its file in ``conf/``, without ``.yaml``.
         check: Notes impossible values of a configuration whose types are right.
         groups: The keys that choose a file of ``conf/KEY/``, with the choice of the primary file.
+        preset: A key that chooses a file of ``conf/KEY/`` to put over all others; such a file may
+            also choose others, and its name is kept under the key.
         infer: Settles what follows from the keys that were typed (their dotted paths).
     """
 
@@ -34,6 +38,7 @@ class Command:
     primary: str
     check: Callable[[Any, Refusals], None]
     groups: Mapping[str, str] = field(default_factory=dict)
+    preset: str | None = None
     infer: Callable[[Any, set[str]], None] = lambda config, given: None
 
 
@@ -44,6 +49,13 @@ COMMANDS: Mapping[str, Command] = {
         check_train,
         groups={"model": "resnet18", "data": "digits"},
         infer=infer_train,
+    ),
+    "search": Command(
+        SearchConfig,
+        "search",
+        check_search,
+        groups={"model": "resnet50", "data": "cifar10"},
+        preset="preset",
     ),
 }
 

@@ -1,7 +1,8 @@
-"""Turning shards into checkpoints: the manifest is written when every stage's shard is on disk."""
+"""Turning shards into checkpoints: the manifest is written when every shard is on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..pipeline.checkpoint import CheckpointError, Shard
@@ -21,7 +22,7 @@ class Committer:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._checkpoints = job.folder.checkpoints
-        self._shards: dict[int, dict[int, Shard]] = {}
+        self._shards: dict[int, dict[int, Sequence[Shard]]] = {}
         self._accuracies: dict[int, float] = {}
         self._best = self._find_best()
         self.newest = job.start
@@ -36,22 +37,27 @@ class Committer:
         """Note the validation accuracy after ``step``; it comes before the last shard."""
         self._accuracies[step] = accuracy
 
-    def shard(self, step: int, stage: int, shard: Shard) -> dict[str, Any] | None:
-        """Note a shard.
+    def add(self, step: int, part: int, shards: Sequence[Shard]) -> dict[str, Any] | None:
+        """Note the shards of one part of the run.
+
+        Args:
+            step: The step they were written after.
+            part: Who wrote them, e.g. the number of a stage.
+            shards: The files.
 
         Returns:
-            The record of the checkpoint if this shard completed it.
+            The record of the checkpoint if this part completed it.
         """
-        shards = self._shards.setdefault(step, {})
-        shards[stage] = shard
-        if len(shards) < self._job.decoupling.blocks:
+        parts = self._shards.setdefault(step, {})
+        parts[part] = shards
+        if len(parts) < self._job.parts:
             return None
         del self._shards[step]
         accuracy = self._accuracies.get(step)
         facts = {**self._job.facts, "validation_accuracy": accuracy}
         try:
             checkpoint = self._checkpoints.commit(
-                step, facts, [shards[stage] for stage in sorted(shards)]
+                step, facts, [shard for part in sorted(parts) for shard in parts[part]]
             )
         except CheckpointError as error:
             self.fail(step, str(error))

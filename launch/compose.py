@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar, overload
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime
@@ -22,14 +23,14 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from .commands import COMMANDS, CONF, Command, choices, find_command
+from .commands import COMMANDS, CONF, Command, choices, conf_text, find_command
 from .config import TrainConfig
 from .configfile import config_from_yaml, config_to_yaml
 from .keys import TARGET, Keys, flatten
-from .limits import validate
 from .overrides import Assignment, read
 from .refusal import ConfigError, Refusals, closest
 from .schema import build, sections
+from .search.config import SearchConfig
 
 __all__ = [
     "COMMANDS",
@@ -51,6 +52,8 @@ _LOCK = threading.Lock()
 @overload
 def compose(name: Literal["train"], overrides: Sequence[str]) -> TrainConfig: ...
 @overload
+def compose(name: Literal["search"], overrides: Sequence[str]) -> SearchConfig: ...
+@overload
 def compose(name: str, overrides: Sequence[str]) -> Any: ...
 def compose(name: str, overrides: Sequence[str]) -> Any:
     """Make the configuration of one run.
@@ -69,7 +72,9 @@ def compose(name: str, overrides: Sequence[str]) -> Any:
     chosen, settings = _read(entry, overrides, refusals)
     replaced = {group for group in entry.groups if _has_target(group, settings)}
     made = _choose(entry, chosen, replaced, refusals)
-    base = _files(name, tuple(made.items()))
+    base = dict(_files(name, tuple(made.items())))
+    if entry.preset in made:
+        base[entry.preset] = made[entry.preset]
     # The keys of a refused choice are unknown: nothing is said about them.
     refused = {group for group in entry.groups if group not in replaced | set(made)}
     settings = [one for one in settings if one.key.partition(".")[0] not in refused]
@@ -92,6 +97,8 @@ def apply_overrides(config: T, overrides: Sequence[str]) -> T:
     base = asdict(config)  # pyright: ignore[reportArgumentType]
     chosen, settings = _read(entry, overrides, refusals)
     current = {group: _current(base[group]) for group in entry.groups}
+    if entry.preset is not None:
+        current[entry.preset] = str(base[entry.preset] or "null")
     for group, one in chosen.items():
         if one.word != current[group]:
             refusals.add(group, one.text, _fixed(group, current[group]))
@@ -102,6 +109,23 @@ def apply_overrides(config: T, overrides: Sequence[str]) -> T:
                 refusals.add(one.key, one.text, _fixed(group, fixed))
     replaced = {group for group in entry.groups if _class_of(base[group])}
     return _settle(entry, base, settings, replaced, refusals)
+
+
+def validate(config: T) -> T:
+    """Check a configuration that was not composed, such as one built in Python.
+
+    Returns:
+        A copy with every value in the type of its key, such as ``lr=1`` as 1.0.
+
+    Raises:
+        ConfigError: One line for each problem, with the key, the value and what would be valid.
+    """
+    refusals = Refusals()
+    typed = build(type(config), asdict(config), refusals)  # pyright: ignore[reportArgumentType]
+    refusals.raise_any()
+    _entry_of(config).check(typed, refusals)
+    refusals.raise_any()
+    return typed
 
 
 @contextmanager
@@ -131,8 +155,9 @@ def _read(
     """Separate choices of files (the last one of each group counts) from settings of keys."""
     inner = sections(entry.config) | set(entry.groups)
     typed = flatten(read(overrides, refusals), inner)
-    chosen = {one.key: one for one in typed if one.key in entry.groups}
-    return chosen, [one for one in typed if one.key not in entry.groups]
+    files = {*entry.groups, entry.preset}
+    chosen = {one.key: one for one in typed if one.key in files}
+    return chosen, [one for one in typed if one.key not in files]
 
 
 def _has_target(group: str, settings: Sequence[Assignment]) -> bool:
@@ -143,8 +168,9 @@ def _choose(
     entry: Command, chosen: Mapping[str, Assignment], replaced: set[str], refusals: Refusals
 ) -> dict[str, str]:
     """Return the file of every group that has one; a refused choice has none."""
+    preset = _choose_preset(entry, chosen, refusals)
     made = {}
-    for group, default in entry.groups.items():
+    for group, default in {**entry.groups, **_groups_of(preset)}.items():
         known = choices(group)
         if group not in chosen:
             made |= {} if group in replaced else {group: default}
@@ -160,14 +186,39 @@ def _choose(
                 f"there is no such choice; choose one of {', '.join(known)}, or your own class by"
                 f" {group}.{TARGET}=package.Class{closest(chosen[group].word, known)}",
             )
-    return made
+    return made | preset
+
+
+def _choose_preset(
+    entry: Command, chosen: Mapping[str, Assignment], refusals: Refusals
+) -> dict[str, str]:
+    """Return the command's preset if one was chosen that exists."""
+    one = chosen.get(entry.preset or "")
+    if entry.preset is None or one is None or one.value is None:
+        return {}
+    known = choices(entry.preset)
+    if one.word in known:
+        return {entry.preset: one.word}
+    hint = f"choose one of {', '.join(known)}, or null{closest(one.word, known)}"
+    refusals.add(entry.preset, one.text, f"there is no such choice; {hint}")
+    return {}
+
+
+def _groups_of(preset: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of other groups that a preset chooses: ``- override /GROUP: NAME``."""
+    found = {}
+    for key, name in preset.items():
+        for line in yaml.safe_load(conf_text(f"{key}/{name}")).get("defaults", []):
+            found |= {group.removeprefix("override /"): choice for group, choice in line.items()}
+    return found
 
 
 @lru_cache(maxsize=64)
 def _files(name: str, chosen: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     """Return the defaults with the chosen files over them, as plain data that nobody may change.
 
-    Last of all comes the recipe of the pair, such as ``recipe/resnet18-digits.yaml``.
+    After the primary file comes the recipe of the pair, such as ``recipe/resnet18-digits.yaml``,
+    and last of all the preset.
     """
     entry, made = COMMANDS[name], dict(chosen)
     defaults = asdict(entry.config())
@@ -177,10 +228,14 @@ def _files(name: str, chosen: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     pair = "-".join(made.get(group, "") for group in entry.groups)
     if pair in choices("recipe"):
         overrides.append(f"+recipe={pair}")
+    if entry.preset in made:
+        overrides.append(f"+{entry.preset}={made[entry.preset]}")
     with hydra_session():
         composed = OmegaConf.merge(defaults, hydra.compose(entry.primary, overrides))
     values = OmegaConf.to_container(composed)
     assert isinstance(values, dict)
+    for group in set(entry.groups) - sections(entry.config) - set(made):
+        values.pop(group, None)  # a preset's keys are for its own choice, not for a user's class
     return {str(key): value for key, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a training run: typed, checked once, before any process starts.
+"""The configuration of a run: typed, checked once, before any process starts.
 
 These dataclasses are the truth. The YAML files in ``conf/`` are their surface for Hydra; there
 each key carries its one-line comment, which ``blockstep train --help`` prints.
@@ -21,6 +21,8 @@ __all__ = [
     "OptimizationConfig",
     "PipelineConfig",
     "ProfileConfig",
+    "RanksConfig",
+    "RunConfig",
     "TrainConfig",
     "WandbConfig",
 ]
@@ -54,15 +56,21 @@ class DataConfig:
 
 
 @dataclass
-class PipelineConfig:
+class RanksConfig:
+    """Where ranks run, and how long they are waited for."""
+
+    devices: list[str] | None = None
+    start_timeout: float = 600.0
+    timeout: float = 120.0
+
+
+@dataclass
+class PipelineConfig(RanksConfig):
     """The links between stages, and where stages run."""
 
     link: str = "auto"
     queue_messages: int = 4
     queue_bytes: int = 268_435_456
-    devices: list[str] | None = None
-    start_timeout: float = 600.0
-    timeout: float = 120.0
 
 
 @dataclass
@@ -79,7 +87,7 @@ class EvaluateConfig:
     """When to evaluate during training."""
 
     every: int | None = None
-    batch_size: int = 256
+    batch_size: int | None = None
     final: bool = True
 
 
@@ -119,17 +127,11 @@ class WandbConfig:
 
 
 @dataclass
-class TrainConfig:
-    """Everything that ``blockstep train`` can be told."""
+class RunConfig:
+    """What every command that starts a run can be told."""
 
     model: dict[str, Any] = field(default_factory=lambda: {"name": "resnet18"})
     data: DataConfig = field(default_factory=DataConfig)
-    method: str = "decoupled"
-    blocks: int = 2
-    decoupling: str = "balanced"
-    cuts: list[int] | None = None
-    heads: Any = None
-    runtime: str = "pipeline"
     device: str = "auto"
     seed: int = 0
     name: str | None = None
@@ -137,10 +139,22 @@ class TrainConfig:
     resume: str | None = None
     dry_run: bool = False
     train: OptimizationConfig = field(default_factory=OptimizationConfig)
-    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Everything that ``blockstep train`` can be told."""
+
+    method: str = "decoupled"
+    blocks: int = 2
+    decoupling: str = "balanced"
+    cuts: list[int] | None = None
+    heads: Any = None
+    runtime: str = "pipeline"
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
-    wandb: WandbConfig = field(default_factory=WandbConfig)

@@ -13,12 +13,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .commands import find_command
+from .commands import COMMANDS, find_command
 from .config import TrainConfig
 from .refusal import ConfigError, Refusals, one_line, shown
 from .schema import DEEPEST, build
+from .search.config import SearchConfig
 
-__all__ = ["LARGEST", "config_from_yaml", "config_to_yaml"]
+__all__ = ["LARGEST", "command_of", "config_from_yaml", "config_to_yaml"]
 
 LARGEST = 1 << 20
 """The longest text that is read, in bytes (1 MiB)."""
@@ -38,6 +39,8 @@ def config_to_yaml(config: Any) -> str:
 @overload
 def config_from_yaml(text: str, name: Literal["train"]) -> TrainConfig: ...
 @overload
+def config_from_yaml(text: str, name: Literal["search"]) -> SearchConfig: ...
+@overload
 def config_from_yaml(text: str, name: str) -> Any: ...
 def config_from_yaml(text: str, name: str) -> Any:
     """Read what `config_to_yaml` wrote, strictly and checked like a composed configuration.
@@ -51,6 +54,38 @@ def config_from_yaml(text: str, name: str) -> Any:
             references such as ``${x}``; or a key or a value is refused, all with their names.
     """
     entry = find_command(name)
+    values = _values(text)
+    writer = _writer(values)
+    if writer != name:
+        raise ConfigError(
+            f"this is the configuration of `blockstep {writer}`, not of `blockstep {name}`; "
+            f"use blockstep {writer} for it"
+        )
+    refusals = Refusals()
+    config = build(entry.config, values, refusals)
+    entry.check(config, refusals)
+    refusals.raise_any()
+    return config
+
+
+def command_of(text: str) -> str:
+    """Return the command whose configuration a text is.
+
+    Args:
+        text: What `config_to_yaml` wrote.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    return _writer(_values(text))
+
+
+def _writer(values: dict[Any, Any]) -> str:
+    """Every command but ``train`` has a section of its own, called like it."""
+    return next((name for name in COMMANDS if name != "train" and name in values), "train")
+
+
+def _values(text: str) -> dict[Any, Any]:
     _inspect(text)
     try:
         values = OmegaConf.to_container(OmegaConf.create(text))
@@ -58,11 +93,7 @@ def config_from_yaml(text: str, name: str) -> Any:
         raise _unreadable(str(error)) from None
     if not isinstance(values, dict):
         raise _unreadable("expected keys and values")
-    refusals = Refusals()
-    config = build(entry.config, values, refusals)
-    entry.check(config, refusals)
-    refusals.raise_any()
-    return config
+    return values
 
 
 def _inspect(text: str) -> None:

@@ -62,7 +62,7 @@ def evaluate_restored(restored: Restored, split: str, *, device: torch.device) -
     sums = [[0.0, 0.0] for _ in bodies]
     together = 0
     examples = 0
-    batch_size = restored.config.evaluate.batch_size
+    batch_size = restored.config.evaluate.batch_size or restored.config.train.batch_size
     for x, y in restored.data.evaluation(split, batch_size=batch_size):
         h, y = x.to(device), y.to(device)
         votes = []

@@ -11,7 +11,7 @@ from typing import Any
 from ..pipeline.checkpoint import Checkpoints, write_atomically
 from .refusal import ConfigError
 
-__all__ = ["RunFolder", "default_name"]
+__all__ = ["RunFolder", "default_name", "existing_parent"]
 
 MAX_JSON_BYTES = 64 << 20
 
@@ -19,6 +19,14 @@ MAX_JSON_BYTES = 64 << 20
 def default_name(command: str) -> str:
     """Return COMMAND-DATE-TIME of now."""
     return f"{command}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the nearest folder that exists: where the disk is that ``path`` will be on."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,18 @@ class RunFolder:
         return self.path / "measured.json"
 
     @property
+    def profile(self) -> Path:
+        """What each layer and head cost when a search timed them."""
+        return self.path / "profile.json"
+
+    @property
+    def pareto(self) -> Path:
+        """What the cuts of a search cost in accuracy and in speed."""
+        return self.path / "pareto.json"
+
+    @property
     def ranks(self) -> Path:
-        """Rank, stage, pid and host of every process."""
+        """Rank, pid and host of every process, in a training its stage."""
         return self.path / "ranks.json"
 
     @property
@@ -85,6 +103,10 @@ class RunFolder:
     def checkpoints(self) -> Checkpoints:
         """The run's checkpoints."""
         return Checkpoints(self.path / "checkpoints")
+
+    def picture(self, name: str) -> Path:
+        """A picture of what was found."""
+        return self.path / f"{name}.svg"
 
     def log(self, rank: int) -> Path:
         """What ``rank`` printed."""

@@ -52,6 +52,15 @@ USAGES: Mapping[str, Usage] = {
         " defaults; a data set brings its own recipe, which `blockstep train data=NAME --cfg job`"
         " prints.",
     ),
+    "search": Usage(
+        "[key=value ...]",
+        "find where to cut a network and which heads to use (SEDONA)",
+        "Writes decoupling.json, which `blockstep train decoupling=FILE` deploys with any number"
+        " of blocks, another width and other data. The defaults are the paper's, which searches"
+        " with model.width=0.25; begin with preset=small, which takes about three minutes on two"
+        " cores. Under torchrun the ranks share search.samples. The keys below stand with their"
+        " defaults.",
+    ),
     "evaluate": Usage(
         "run=DIR [key=value ...]",
         "the accuracy of a run's network, of every block and of their ensemble",
@@ -81,12 +90,16 @@ _EXAMPLES = (
         "torchrun --standalone --nproc-per-node 2 -m blockstep train blocks=2",
     ),
     ("resume a run", "blockstep train name=first resume=auto"),
+    ("find where to cut", "blockstep search preset=small name=cuts"),
 )
 
 _HEADINGS = {
     "model": "the network",
     "data": "the data set, and how its examples become batches",
 }
+
+_EXPLAINS = {"data": "digits"}
+"""The file of a section that has all of its keys, with their comments."""
 
 _OPTIONS = (
     ("--help", "this text; after a command, all its keys"),
@@ -200,12 +213,17 @@ def _reference(name: str) -> list[str]:
     """List the keys of a command: the plain ones, its groups, then its sections."""
     entry = COMMANDS[name]
     keys = entries(conf_text(entry.primary))
-    headings = {one.key: one.comment for one in keys if one.is_section and "." not in one.key}
+    headings = {
+        one.key: one.comment
+        for one in keys
+        if one.is_section and "." not in one.key and one.key not in entry.groups
+    }
     lines = ["", "The run"]
-    lines += _rows(one for one in keys if one.key.partition(".")[0] not in headings)
-    for group, default in entry.groups.items():
+    apart = {*headings, *entry.groups}
+    lines += _rows(one for one in keys if one.key.partition(".")[0] not in apart)
+    for group in entry.groups:
         is_section = group in sections(entry.config)
-        found = _section_keys(group, default) if is_section else _group_keys(group)
+        found = _section_keys(group, keys) if is_section else _group_keys(group)
         lines += ["", f"{group}: {_HEADINGS[group]}", *_choice(group), *_rows(found)]
     for section, heading in headings.items():
         lines += ["", f"{section}: {heading}"]
@@ -213,11 +231,17 @@ def _reference(name: str) -> list[str]:
     return lines
 
 
-def _section_keys(group: str, default: str) -> list[Entry]:
-    """Return the keys of a section that a choice fills; the default choice explains them all."""
-    keys = entries(conf_text(f"{group}/{default}"))
+def _section_keys(group: str, primary: Sequence[Entry]) -> list[Entry]:
+    """Return the keys of a section that a choice fills; one choice explains them all.
+
+    Args:
+        group: The section.
+        primary: The keys of the command's own file, whose defaults win.
+    """
+    own = {one.key: one for one in primary}
+    keys = entries(conf_text(f"{group}/{_EXPLAINS[group]}"))
     return [
-        one
+        own.get(one.key, one)
         for one in keys
         if one.key.startswith(f"{group}.")
         and not one.is_section

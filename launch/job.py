@@ -1,20 +1,20 @@
-"""What every rank of a run is told: decided once, before any process trains."""
+"""What every rank of a run is told: decided once, before any process begins its work."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from ..search.decoupling import Decoupling
-from .config import TrainConfig
+from .config import RanksConfig, RunConfig
 from .configfile import config_from_yaml, config_to_yaml
 from .folder import RunFolder
-from .placement import Placement, place
 
 __all__ = ["Job", "Objects", "Task"]
 
@@ -65,51 +65,58 @@ class Objects:
     data: Any = None
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run, fully decided.
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """A run, fully decided: what the launchers know of it, whatever its command.
 
     Attributes:
         command: The command that made it.
         config: The configuration with everything resolved.
-        decoupling: The cuts and heads.
         task: What the data look like.
         folder: The run's folder.
-        start: Training steps that are already done.
+        start: Steps that are already done.
         measured: What was timed earlier in this run; empty for a new one.
     """
 
     command: str
-    config: TrainConfig
-    decoupling: Decoupling
+    config: RunConfig
     task: Task
     folder: RunFolder
     start: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def placement(self) -> Placement:
-        """Which rank runs what."""
-        return place(self.config)
+    @abstractmethod
+    def ranks(self) -> int:
+        """How many processes take part."""
 
     @property
+    @abstractmethod
+    def steps(self) -> int:
+        """The last step of the whole run."""
+
+    @property
+    @abstractmethod
+    def waits(self) -> RanksConfig:
+        """How long is waited for ranks."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> int:
+        """How many ranks or stages each contribute files to a checkpoint."""
+
+    @property
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What a checkpoint of this run belongs to; compared on resume."""
-        return {
-            "network": self.decoupling.network,
-            "layers": self.decoupling.layers,
-            "cuts": list(self.decoupling.cuts),
-            "heads": [head if isinstance(head, str) else dict(head) for head in self.heads],
-            "method": self.config.method,
-            "data": self.task.data,
-            "seed": self.config.seed,
-            "batch_size": self.config.train.batch_size,
-        }
 
-    @property
-    def heads(self) -> tuple[Any, ...]:
-        """The head of each block but the last."""
-        return self.decoupling.heads
+    @abstractmethod
+    def label(self, rank: int) -> str:
+        """Return what messages call a rank."""
+
+    @abstractmethod
+    def device(self, rank: int, local_rank: int) -> torch.device:
+        """Return where ``rank`` computes."""
 
     def to_json(self) -> str:
         """Write it down for other ranks."""
@@ -117,24 +124,34 @@ class Job:
             {
                 "command": self.command,
                 "config": config_to_yaml(self.config),
-                "decoupling": self.decoupling.to_json(),
                 "task": asdict(self.task),
                 "folder": str(self.folder.path),
                 "start": self.start,
                 "measured": self.measured,
+                **self._more(),
             }
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
+    def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` wrote."""
         values = json.loads(text)
+        task = values["task"]
         return cls(
             command=values["command"],
             config=config_from_yaml(values["config"], values["command"]),
-            decoupling=Decoupling.from_json(values["decoupling"]),
-            task=Task(**{**values["task"], "shape": tuple(values["task"]["shape"])}),
+            task=Task(**{**task, "shape": tuple(task["shape"])}),
             folder=RunFolder(Path(values["folder"])),
             start=values["start"],
             measured=values["measured"],
+            **cls._read_more(values),
         )
+
+    def _more(self) -> dict[str, Any]:
+        """Return what else is written down, as JSON values."""
+        return {}
+
+    @classmethod
+    def _read_more(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the further fields that :meth:`_more` wrote."""
+        return {}

@@ -23,9 +23,10 @@ from typing import Any
 
 from .job import Job, Objects
 from .membership import Membership, host_store
-from .monitor import Failure, Monitor
-from .outcome import Outcome, conclude
+from .monitor import Monitor
+from .outcome import Failure, Outcome
 from .process import write_payload
+from .program import find_program
 
 __all__ = ["launch"]
 
@@ -43,14 +44,12 @@ def launch(job: Job, objects: Objects) -> Outcome:
         objects: What a Python caller brought along.
     """
     server, port = host_store()
-    placement = job.placement
+    ranks = job.ranks
     members = [
-        Membership(
-            rank, placement.ranks, rank, placement.ranks, "127.0.0.1", port, "blockstep", False
-        )
-        for rank in range(placement.ranks)
+        Membership(rank, ranks, rank, ranks, "127.0.0.1", port, "blockstep", False)
+        for rank in range(ranks)
     ]
-    monitor = Monitor.of(job, members[0])
+    monitor = find_program(job.command).monitor.of(job, members[0])
     crew = Crew(job, objects, members)
     path = str(job.folder.path)
     outcome = Outcome(
@@ -65,7 +64,7 @@ def launch(job: Job, objects: Objects) -> Outcome:
     return outcome
 
 
-def _follow(job: Job, monitor: Monitor, crew: Crew) -> Outcome:
+def _follow(job: Job, monitor: Monitor[Any], crew: Crew) -> Outcome:
     """Poll until every worker has ended or something failed."""
     began = time.perf_counter()
     with signals(monitor) as received:
@@ -81,7 +80,7 @@ def _follow(job: Job, monitor: Monitor, crew: Crew) -> Outcome:
         crew.check(monitor)
         monitor.fail(Failure("the workers", 0, "they ended before the run did"))
     seconds = time.perf_counter() - began
-    return conclude(job, monitor, status=received.status, seconds=seconds)
+    return monitor.conclude(status=received.status, seconds=seconds)
 
 
 class Crew:
@@ -126,7 +125,7 @@ class Crew:
         """Whether a worker has not ended."""
         return any(worker.poll() is None for worker in self._workers)
 
-    def check(self, monitor: Monitor) -> None:
+    def check(self, monitor: Monitor[Any]) -> None:
         """Report a worker that ended badly without having said why."""
         for rank, worker in enumerate(self._workers):
             status = worker.poll()
@@ -134,7 +133,7 @@ class Crew:
                 continue
             monitor.poll()
             if monitor.failure is None and (status < 0 or not monitor.heard_of_failure(rank)):
-                where = self._job.placement.label(rank)
+                where = self._job.label(rank)
                 text = f"{_describe(status)}{self._tail(rank)}"
                 monitor.fail(Failure(where, monitor.step_of(rank), text))
 
@@ -183,7 +182,7 @@ class _Received:
 
 
 @contextmanager
-def signals(monitor: Monitor) -> Iterator[Any]:
+def signals(monitor: Monitor[Any]) -> Iterator[Any]:
     """Ctrl-C once ends the run with a checkpoint, twice at once; SIGTERM waits 5 s at most."""
     received = _Received()
     if threading.current_thread() is not threading.main_thread():

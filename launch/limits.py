@@ -1,33 +1,46 @@
-"""Which values a training can have: one small check per key, and per relation between keys."""
+"""Which values a configuration can have: a small check per key, and per relation between keys.
+
+What all commands share is here; each adds its own keys, in a `Limits`.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .config import TrainConfig
+from .config import RunConfig
 from .refusal import Refusals, closest, shown
-from .schema import build
 
-__all__ = ["CHOICES", "HEADS", "METHODS", "check_train", "infer_train", "validate"]
+__all__ = [
+    "CHOICES",
+    "COUNT",
+    "HEADS",
+    "OR_NONE",
+    "POSITIVE",
+    "RANGES",
+    "SHARE",
+    "Limits",
+    "Range",
+    "at",
+    "check",
+    "check_class",
+    "check_heads",
+]
 
-METHODS = ("decoupled", "sedona", "backprop")
+Relation = Callable[[Any, Refusals], None]
+"""Notes what is wrong between several keys of a configuration."""
+
 HEADS = ("aux1", "aux2", "aux3", "aux4", "mlp_sr", "linear")
 
 CHOICES: Mapping[str, Sequence[str]] = {
-    "method": METHODS,
-    "runtime": ("pipeline", "sequential"),
     "device": ("auto", "cpu", "cuda"),
     "train.optimizer": ("sgd", "adam", "adamw"),
     "train.schedule": ("cosine", "multistep", "constant"),
     "train.precision": ("float32", "bfloat16", "float16"),
-    "pipeline.link": ("auto", "local", "gloo", "nccl"),
     "log.view": ("auto", "live", "plain", "none"),
     "wandb.mode": ("offline", "online", "disabled"),
 }
@@ -61,47 +74,37 @@ class Range:
         return " and ".join(stated)
 
 
-_COUNT = Range(low=1)
-_OR_NONE = Range(low=0)
-_POSITIVE = Range(above=0)
-_SHARE = Range(low=0, below=1)
+COUNT = Range(low=1)
+OR_NONE = Range(low=0)
+POSITIVE = Range(above=0)
+SHARE = Range(low=0, below=1)
 
 RANGES: Mapping[str, Range] = {
-    "blocks": _COUNT,
-    "seed": _OR_NONE,
-    "data.size": _COUNT,
-    "data.validation": _SHARE,
-    "data.train_examples": _COUNT,
-    "data.workers": _OR_NONE,
-    "data.augment.crop": _OR_NONE,
+    "seed": OR_NONE,
+    "data.size": COUNT,
+    "data.validation": SHARE,
+    "data.train_examples": COUNT,
+    "data.workers": OR_NONE,
+    "data.augment.crop": OR_NONE,
     "data.augment.rotation": Range(low=0, high=180),
-    "data.augment.cutout": _OR_NONE,
-    "train.steps": _COUNT,
-    "train.batch_size": _COUNT,
-    "train.lr": _POSITIVE,
-    "train.momentum": _SHARE,
-    "train.weight_decay": _OR_NONE,
-    "train.lr_min": _OR_NONE,
+    "data.augment.cutout": OR_NONE,
+    "train.steps": COUNT,
+    "train.batch_size": COUNT,
+    "train.lr": POSITIVE,
+    "train.momentum": SHARE,
+    "train.weight_decay": OR_NONE,
+    "train.lr_min": OR_NONE,
     "train.gamma": Range(above=0, high=1),
-    "train.warmup": _OR_NONE,
-    "train.clip": _POSITIVE,
-    "train.label_smoothing": _SHARE,
-    "train.chunk": _COUNT,
-    "train.threads": _COUNT,
-    "pipeline.queue_messages": _COUNT,
-    "pipeline.queue_bytes": _COUNT,
-    "pipeline.start_timeout": _POSITIVE,
-    "pipeline.timeout": _POSITIVE,
-    "checkpoint.every": _OR_NONE,
-    "checkpoint.keep": _COUNT,
-    "evaluate.every": _OR_NONE,
-    "evaluate.batch_size": _COUNT,
-    "log.every": _COUNT,
-    "measure.backprop": _OR_NONE,
-    "measure.alone": _OR_NONE,
-    "profile.stage": _COUNT,
-    "profile.start": _OR_NONE,
-    "profile.steps": _COUNT,
+    "train.warmup": OR_NONE,
+    "train.clip": POSITIVE,
+    "train.label_smoothing": SHARE,
+    "train.chunk": COUNT,
+    "train.threads": COUNT,
+    "pipeline.start_timeout": POSITIVE,
+    "pipeline.timeout": POSITIVE,
+    "checkpoint.every": OR_NONE,
+    "checkpoint.keep": COUNT,
+    "log.every": COUNT,
 }
 
 # Texts that must not be empty; null is left to the key's type.
@@ -112,57 +115,77 @@ _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
-def validate(config: TrainConfig) -> TrainConfig:
-    """Check a configuration that was not composed, such as one built in Python.
+@dataclass(frozen=True)
+class Limits:
+    """What the configuration of one command is checked against.
 
-    Returns:
-        A copy with every value in the type of its key, such as ``lr=1`` as 1.0.
-
-    Raises:
-        ConfigError: One line for each problem, with the key, the value and what would be valid.
+    Attributes:
+        choices: Keys with the values they may have.
+        ranges: Keys with the numbers they may have.
+        relations: Checks of several keys together.
     """
-    refusals = Refusals()
-    typed = build(type(config), asdict(config), refusals)
-    refusals.raise_any()
-    check_train(typed, refusals)
-    refusals.raise_any()
-    return typed
+
+    choices: Mapping[str, Sequence[str]]
+    ranges: Mapping[str, Range]
+    relations: Sequence[Relation]
 
 
-def infer_train(config: TrainConfig, given: set[str]) -> None:
-    """Settle the number of blocks where other keys fix it and it was not typed."""
-    if "blocks" not in given:
-        if config.cuts is not None:
-            config.blocks = len(config.cuts) + 1
-        elif config.method == "backprop":
-            config.blocks = 1
-        elif Path(config.decoupling).is_file():
-            # Imported here: everything else is checked without loading torch.
-            from ..search.decoupling import Decoupling, DecouplingError
-
-            # A file that cannot be read is refused later, with its reason.
-            with suppress(DecouplingError):
-                config.blocks = Decoupling.load(config.decoupling).blocks
-
-
-def check_train(config: TrainConfig, refusals: Refusals) -> None:
+def check(config: RunConfig, limits: Limits, refusals: Refusals) -> None:
     """Note every impossible value of a configuration whose types are right."""
-    for key, known in CHOICES.items():
-        value = _at(config, key)
+    for key, known in limits.choices.items():
+        value = at(config, key)
         if value not in known:
             refusals.add(key, value, f"choose one of {', '.join(known)}{closest(value, known)}")
-    for key, limits in RANGES.items():
-        value = _at(config, key)
-        if value is not None and value not in limits:
-            refusals.add(key, value, f"must be {limits}")
+    for key, range_ in limits.ranges.items():
+        value = at(config, key)
+        if value is not None and value not in range_:
+            refusals.add(key, value, f"must be {range_}")
     for key in TEXTS:
-        if _at(config, key) == "":
+        if at(config, key) == "":
             refusals.add(key, "", "must not be empty")
-    for relation in _RELATIONS:
+    for relation in (*_RELATIONS, *limits.relations):
         relation(config, refusals)
 
 
-def _name(config: TrainConfig, refusals: Refusals) -> None:
+def at(config: Any, key: str) -> Any:
+    """Return the value of a dotted key."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def check_class(key: str, value: Mapping[str, Any], refusals: Refusals) -> None:
+    """Note what is wrong with ``{_target_: package.Class, ...}``."""
+    target = value.get("_target_")
+    if target is None:
+        refusals.add(key, value, f"needs a class: {key}._target_=package.Class")
+    elif not isinstance(target, str) or not _CLASS.fullmatch(target):
+        refusals.add(f"{key}._target_", target, "must be a dotted name, such as package.Class")
+
+
+def check_heads(key: str, value: Any, heads: Iterable[Any], hint: str, refusals: Refusals) -> None:
+    """Note which heads there are not.
+
+    Args:
+        key: Where they were given.
+        value: What was given there.
+        heads: The heads in it.
+        hint: How a class of the user's own is given there.
+        refusals: Takes the problems.
+    """
+    for head in heads:
+        if isinstance(head, dict):
+            check_class(key, head, refusals)
+        elif head not in HEADS:
+            refusals.add(
+                key,
+                value,
+                f"{shown(head)} is no head; choose of {', '.join(HEADS)}, or give {hint}"
+                f"{closest(str(head), HEADS)}",
+            )
+
+
+def _name(config: RunConfig, refusals: Refusals) -> None:
     if config.name is not None and not _NAME.fullmatch(config.name):
         refusals.add(
             "name",
@@ -172,96 +195,22 @@ def _name(config: TrainConfig, refusals: Refusals) -> None:
         )
 
 
-def _blocks(config: TrainConfig, refusals: Refusals) -> None:
-    if config.method == "backprop" and (config.blocks != 1 or config.cuts):
-        key = "cuts" if config.cuts else "blocks"
-        refusals.add(
-            key,
-            _at(config, key),
-            "method=backprop trains the whole network as one block; leave blocks and cuts out,"
-            " or choose method=decoupled",
-        )
-
-
-def _cuts(config: TrainConfig, refusals: Refusals) -> None:
-    cuts, default = config.cuts, TrainConfig().decoupling
-    if cuts is None:
-        return
-    if any(cut < 1 for cut in cuts) or any(a >= b for a, b in itertools.pairwise(cuts)):
-        refusals.add("cuts", cuts, "must be strictly increasing layers, counted from 1")
-    if len(cuts) != config.blocks - 1 and config.method != "backprop":
-        refusals.add(
-            "cuts",
-            cuts,
-            f"{len(cuts)} cuts make {len(cuts) + 1} blocks, but blocks={config.blocks};"
-            f" give {config.blocks - 1} cuts or blocks={len(cuts) + 1}",
-        )
-    if config.decoupling != default:
-        refusals.add(
-            "cuts", cuts, f"decoupling={config.decoupling} also says where to cut; give one of them"
-        )
-
-
-def _decoupling(config: TrainConfig, refusals: Refusals) -> None:
-    known = ("balanced", "uniform", "random")
-    value = config.decoupling
-    # A bare word without .json is taken for a misspelt choice, not for a file.
-    if not (value in known or "/" in value.strip("/") or value.endswith(".json")):
-        refusals.add(
-            "decoupling",
-            value,
-            f"choose one of {', '.join(known)}, sedona/NAME, or a file such as DIR/decoupling.json"
-            f"{closest(value, known)}",
-        )
-
-
-def _heads(config: TrainConfig, refusals: Refusals) -> None:
-    if config.heads is None:
-        return
-    listed = isinstance(config.heads, list)
-    for head in config.heads if listed else [config.heads]:
-        if isinstance(head, dict):
-            _class("heads", head, refusals)
-        elif head not in HEADS:
-            refusals.add(
-                "heads",
-                config.heads,
-                f"{shown(head)} is no head; choose of {', '.join(HEADS)}, or give"
-                f" heads._target_=package.Head{closest(str(head), HEADS)}",
-            )
-    if listed and len(config.heads) != config.blocks - 1:
-        refusals.add(
-            "heads",
-            config.heads,
-            f"{len(config.heads)} heads for {config.blocks} blocks; give {config.blocks - 1}, one"
-            " per cut (the last block's head is the classifier), or one name for all",
-        )
-
-
-def _class(key: str, value: Mapping[str, Any], refusals: Refusals) -> None:
-    target = value.get("_target_")
-    if target is None:
-        refusals.add(key, value, f"needs a class: {key}._target_=package.Class")
-    elif not isinstance(target, str) or not _CLASS.fullmatch(target):
-        refusals.add(f"{key}._target_", target, "must be a dotted name, such as package.Class")
-
-
-def _classes(config: TrainConfig, refusals: Refusals) -> None:
+def _classes(config: RunConfig, refusals: Refusals) -> None:
     for key in ("data.target", "train.loss"):
-        value = _at(config, key)
+        value = at(config, key)
         if value is not None:
-            _class(key.removesuffix(".target"), value, refusals)
+            check_class(key.removesuffix(".target"), value, refusals)
     for metric in config.train.metrics:
         if isinstance(metric, dict) and "_target_" in metric:
-            _class("train.metrics", metric, refusals)
+            check_class("train.metrics", metric, refusals)
         else:
             refusals.add("train.metrics", metric, "each must be {_target_: package.Metric}")
 
 
-def _model(config: TrainConfig, refusals: Refusals) -> None:
+def _model(config: RunConfig, refusals: Refusals) -> None:
     model = config.model
     if "_target_" in model:
-        _class("model", model, refusals)
+        check_class("model", model, refusals)
         return
     if "python" in model:
         # Written by a run whose network was given in Python; the value is its class.
@@ -269,13 +218,13 @@ def _model(config: TrainConfig, refusals: Refusals) -> None:
     if not isinstance(model.get("name"), str):
         refusals.add("model", model, "needs a network: model=NAME or model._target_=package.Class")
     width, weights = model.get("width", 1.0), model.get("weights")
-    if isinstance(width, bool) or not isinstance(width, int | float) or width not in _POSITIVE:
+    if isinstance(width, bool) or not isinstance(width, int | float) or width not in POSITIVE:
         refusals.add("model.width", width, "must be a number above 0, such as 0.25")
     if weights is not None and (not isinstance(weights, str) or not weights):
         refusals.add("model.weights", weights, "must be the name of a file, or null")
 
 
-def _rates(config: TrainConfig, refusals: Refusals) -> None:
+def _rates(config: RunConfig, refusals: Refusals) -> None:
     train = config.train
     if train.schedule == "cosine" and train.lr_min > train.lr > 0:
         refusals.add(
@@ -288,7 +237,7 @@ def _rates(config: TrainConfig, refusals: Refusals) -> None:
         refusals.add("train.warmup", train.warmup, f"must be at most train.steps={train.steps}")
 
 
-def _milestones(config: TrainConfig, refusals: Refusals) -> None:
+def _milestones(config: RunConfig, refusals: Refusals) -> None:
     train = config.train
     steps = train.milestones
     if any(step < 1 for step in steps) or any(a >= b for a, b in itertools.pairwise(steps)):
@@ -303,10 +252,10 @@ def _milestones(config: TrainConfig, refusals: Refusals) -> None:
         refusals.add("train.milestones", steps, f"must not lie beyond train.steps={train.steps}")
 
 
-def _optimizer(config: TrainConfig, refusals: Refusals) -> None:
+def _optimizer(config: RunConfig, refusals: Refusals) -> None:
     train = config.train
-    if len(train.betas) != 2 or any(beta not in _SHARE for beta in train.betas):
-        refusals.add("train.betas", train.betas, f"must be two numbers, each {_SHARE}")
+    if len(train.betas) != 2 or any(beta not in SHARE for beta in train.betas):
+        refusals.add("train.betas", train.betas, f"must be two numbers, each {SHARE}")
     if train.nesterov and (train.optimizer != "sgd" or train.momentum == 0):
         refusals.add(
             "train.nesterov",
@@ -316,44 +265,27 @@ def _optimizer(config: TrainConfig, refusals: Refusals) -> None:
         )
 
 
-def _chunk(config: TrainConfig, refusals: Refusals) -> None:
+def _chunk(config: RunConfig, refusals: Refusals) -> None:
     chunk, batch = config.train.chunk, config.train.batch_size
     if chunk is not None and chunk > batch:
         refusals.add("train.chunk", chunk, f"must be at most train.batch_size={batch}")
 
 
-def _devices(config: TrainConfig, refusals: Refusals) -> None:
-    devices = config.pipeline.devices
+def _devices(config: RunConfig, refusals: Refusals) -> None:
+    devices = at(config, "pipeline.devices")
     if devices is not None and not (devices and all(map(_DEVICE.fullmatch, devices))):
         refusals.add(
             "pipeline.devices", devices, "must be a list of cpu, cuda or cuda:N, such as [cuda:0]"
         )
 
 
-def _profile(config: TrainConfig, refusals: Refusals) -> None:
-    stage = config.profile.stage
-    if stage is not None and stage > config.blocks:
-        refusals.add("profile.stage", stage, f"must be at most blocks={config.blocks}")
-
-
-_RELATIONS: Sequence[Callable[[TrainConfig, Refusals], None]] = (
+_RELATIONS: Sequence[Relation] = (
     _name,
     _model,
-    _blocks,
-    _cuts,
-    _decoupling,
-    _heads,
     _classes,
     _rates,
     _milestones,
     _optimizer,
     _chunk,
     _devices,
-    _profile,
 )
-
-
-def _at(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = getattr(config, name)
-    return config

@@ -2,17 +2,18 @@
 
     ranks --reports--> Monitor --+--> metrics.jsonl, wandb, view
                         |        +--> checkpoints (manifest), summary
-                        +--orders--> go, stop, alone, finish
+                        +--orders--> go, stop, finish
                         +--watch --> who hangs
 
-It runs in the parent of the workers, or in a thread of rank 0 under torchrun.
+It runs in the parent of the workers, or in a thread of rank 0 under torchrun. What all runs have
+in common is here; each command adds what its ranks report, in methods called ``_on_EVENT``.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, Generic, Self, TypeVar
 
 from ..pipeline.checkpoint import Shard
 from ..pipeline.mailbox import Mailbox, StoreReader
@@ -20,59 +21,22 @@ from ..pipeline.watchdog import Hang, Watch, order
 from .commit import Committer
 from .job import Job
 from .membership import Membership
+from .outcome import Failure, Outcome, write_page
 from .records import Records
-from .tracking import Tracker, make_tracker
-from .view import View, make_view
+from .tracking import Figures, Tracker, make_tracker
+from .view import Board, View, make_view
 
-__all__ = ["Failure", "Monitor"]
+__all__ = ["Monitor"]
 
 ECHO_SECONDS = 3.0
 """How long to wait for the cause when only its echoes (closed links) have been heard."""
 
 LOOK_SECONDS = 1.0
 
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run ended early.
-
-    Attributes:
-        where: Stage and rank.
-        step: The step it happened at.
-        text: The cause.
-        traceback: Where in the code, if a rank told.
-    """
-
-    where: str
-    step: int
-    text: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.where}, step {self.step}: {self.text}"
+J = TypeVar("J", bound=Job)
 
 
-@dataclass
-class Findings:
-    """What the ranks have told so far.
-
-    Attributes:
-        ready: Per rank: stages, pid, host, device, threads.
-        finished: Per stage: its last report.
-        evaluations: Per split: the newest complete evaluation record.
-        measured: What was timed.
-        alone: Seconds per step of the slowest stage with all others idle.
-    """
-
-    ready: dict[int, dict[str, Any]] = field(default_factory=dict)
-    finished: dict[int, dict[str, Any]] = field(default_factory=dict)
-    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    measured: dict[str, Any] = field(default_factory=dict)
-    alone: float | None = None
-    alone_stage: int | None = None
-
-
-class Monitor:
+class Monitor(ABC, Generic[J]):
     """Follows one run to its end.
 
     Args:
@@ -83,11 +47,19 @@ class Monitor:
         records: Where events are kept.
         tracker: wandb, or nothing.
         view: The terminal, or nothing.
+
+    Attributes:
+        noun: What a run of this command is called in messages.
+        failure: Why the run failed, once it has.
+        done: Whether all ranks have finished.
+        ready: Per rank what it told of itself at the start: pid, host, device, threads, ...
     """
+
+    noun = "run"
 
     def __init__(
         self,
-        job: Job,
+        job: J,
         *,
         mailbox: Mailbox,
         store: Any,
@@ -96,48 +68,70 @@ class Monitor:
         tracker: Tracker,
         view: View,
     ) -> None:
-        self.findings = Findings(measured=dict(job.measured))
         self.committer = Committer(job)
         self.failure: Failure | None = None
         self.done = False
+        self.ready: dict[int, dict[str, Any]] = {}
+        self.view = view
         self._job = job
-        self._placement = job.placement
         self._mailbox = mailbox
         self._store = store
         self._watch = watch
-        self.view = view
         self._tracker = tracker
         self._records = records
-        self._parts: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
         self._heard: set[int] = set()
         self._steps: dict[int, int] = {}
         self._echo: tuple[float, Failure] | None = None
         self._looked = 0.0
 
     @classmethod
-    def of(cls, job: Job, member: Membership) -> Monitor:
+    def of(cls, job: J, member: Membership) -> Self:
         """Make the monitor of a run, with all that it tells.
 
         Args:
             job: The run.
             member: Any rank of it: the way to the store.
         """
-        placement, config = job.placement, job.config.pipeline
-        view = make_view(job)
+        view = make_view(job.config.log.view, cls.board(job))
         return cls(
             job,
-            mailbox=StoreReader(member.store(), placement.ranks),
+            mailbox=StoreReader(member.store(), job.ranks),
             store=member.store(),
             watch=Watch(
                 member.store(),
-                [placement.label(rank) for rank in range(placement.ranks)],
-                start_timeout=config.start_timeout,
-                timeout=config.timeout,
+                [job.label(rank) for rank in range(job.ranks)],
+                start_timeout=job.waits.start_timeout,
+                timeout=job.waits.timeout,
             ),
             records=Records(job.folder.metrics),
-            tracker=make_tracker(job, view.print),
+            tracker=make_tracker(job, cls.figures(job), view.print),
             view=view,
         )
+
+    @classmethod
+    @abstractmethod
+    def board(cls, job: J) -> Board:
+        """Return how the terminal shows the progress of a run."""
+
+    @classmethod
+    @abstractmethod
+    def figures(cls, job: J) -> Figures:
+        """Return how wandb shows the records of a run."""
+
+    @abstractmethod
+    def _last_step(self) -> int:
+        """Return the step that a run has come to when all its ranks have finished."""
+
+    @abstractmethod
+    def _summarize(self, seconds: float) -> dict[str, Any]:
+        """Return the content of ``summary.json``.
+
+        Args:
+            seconds: How long this part of the run took.
+        """
+
+    def _leave(self, summary: dict[str, Any]) -> None:
+        """Write what else the run leaves, before the page and the summary."""
 
     def close(self, summary: dict[str, Any] | None) -> None:
         """End the view, the tracker and the records.
@@ -163,6 +157,30 @@ class Monitor:
             if hang is not None and self.failure is None:
                 self._on_hang(hang)
 
+    def conclude(self, *, status: str, seconds: float) -> Outcome:
+        """Write what a run leaves when it came to its end: the summary last.
+
+        Args:
+            status: How it ended, if nothing failed.
+            seconds: How long it took.
+        """
+        job = self._job
+        path = str(job.folder.path)
+        if self.failure is not None:
+            write_page(job.folder)
+            return Outcome(path, "failed", failure=self.failure)
+        last = self._last_step()
+        if last > job.start and last in self.committer.failed:
+            failure = Failure("the last checkpoint", last, self.committer.failed[last])
+            return Outcome(path, "failed", failure=failure)
+        if status == "finished" and last < job.steps:
+            status = "stopped"
+        summary = self._summarize(seconds)
+        self._leave(summary)
+        write_page(job.folder, summary)
+        job.folder.write_json(job.folder.summary, summary)
+        return Outcome(path, status, summary=summary)
+
     def request_stop(self) -> None:
         """Ask the run to write a checkpoint and end."""
         order(self._store, "stop")
@@ -180,8 +198,7 @@ class Monitor:
     def step_of(self, rank: int) -> int:
         """Return the step that ``rank`` was last seen at."""
         self._watch.look()
-        reported = [self._steps.get(stage, 0) for stage in self._placement.stages(rank)]
-        return max(self._watch.step_of(rank), *reported)
+        return max(self._watch.step_of(rank), self._steps.get(rank, 0))
 
     def _check_orders(self) -> None:
         if self._job.folder.stop_request.exists():
@@ -192,96 +209,46 @@ class Monitor:
         self._tracker.record(stamped)
         self.view.record(stamped)
 
+    def _places(self, ready: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the lines of ``ranks.json`` for a rank that is ready."""
+        return [{key: ready[key] for key in ("rank", "pid", "host")}]
+
     def _on_ready(self, report: dict[str, Any]) -> None:
-        self.findings.ready[report["rank"]] = report
-        if len(self.findings.ready) == self._placement.ranks:
-            job = self._job
-            ranks = [
-                {"rank": rank, "stage": stage, "pid": ready["pid"], "host": ready["host"]}
-                for rank, ready in sorted(self.findings.ready.items())
-                for stage in ready["stages"]
+        self.ready[report["rank"]] = report
+        job = self._job
+        if len(self.ready) == job.ranks:
+            places = [
+                place for _, ready in sorted(self.ready.items()) for place in self._places(ready)
             ]
-            job.folder.write_json(job.folder.ranks, ranks)
+            job.folder.write_json(job.folder.ranks, places)
             self._record({"event": "resume" if job.start else "start", "step": job.start})
             order(self._store, "go")
 
-    def _on_measured(self, report: dict[str, Any]) -> None:
-        seconds = report["backprop_seconds"]
-        self.findings.measured["backprop_seconds"] = seconds
-        self._job.folder.write_json(self._job.folder.measured, self.findings.measured)
-        batch = self._job.config.train.batch_size
-        self._record({"event": "measured", "backprop_images_per_second": batch / seconds})
-
-    def _on_train(self, report: dict[str, Any]) -> None:
-        self._steps[report["stage"]] = report["step"]
-        self._record(report)
-
-    def _on_evaluated(self, report: dict[str, Any]) -> None:
-        """Put the blocks' results together; the checkpoint that follows waits for them."""
-        key = (report["split"], report["step"])
-        parts = self._parts.setdefault(key, {})
-        parts[report["stage"]] = report
-        blocks = self._job.decoupling.blocks
-        if len(parts) < blocks:
-            return
-        del self._parts[key]
-        ordered = [parts[stage] for stage in range(1, blocks + 1)]
-        record = {
-            "event": "evaluation",
-            "step": report["step"],
-            "split": report["split"],
-            "losses": [part["loss"] for part in ordered],
-            "accuracies": [part["accuracy"] for part in ordered],
-            "ensemble_accuracy": ordered[-1]["ensemble_accuracy"],
-            "metrics": [part["metrics"] for part in ordered],
-            "seconds": ordered[-1]["seconds"],
-        }
-        if report["split"] == "validation":
-            self.committer.evaluated(report["step"], record["accuracies"][-1])
-        self.findings.evaluations[report["split"]] = record
-        self._record(record)
-
-    def _on_shard(self, report: dict[str, Any]) -> None:
-        shard = Shard(**report["shard"])
-        record = self.committer.shard(report["step"], report["stage"], shard)
+    def _on_shards(self, report: dict[str, Any]) -> None:
+        shards = [Shard(**shard) for shard in report["shards"]]
+        record = self.committer.add(report["step"], report["part"], shards)
         if record is not None:
             self._record(record)
 
-    def _on_shard_failed(self, report: dict[str, Any]) -> None:
+    def _on_shards_failed(self, report: dict[str, Any]) -> None:
         step = report["step"]
         text = (
-            f"stage {report['stage']}: the checkpoint of step {step} was not written: "
-            f"{report['text']}; the training goes on, the checkpoint of step "
+            f"{report['where']}: the checkpoint of step {step} was not written: "
+            f"{report['text']}; the {self.noun} goes on, the checkpoint of step "
             f"{self.committer.newest} is kept"
         )
         self.committer.fail(step, text)
         self._record({"event": "warning", "step": step, "text": text})
 
-    def _on_finished(self, report: dict[str, Any]) -> None:
-        findings, job = self.findings, self._job
-        findings.finished[report["stage"]] = report
-        if len(findings.finished) < job.decoupling.blocks:
-            return
-        busy = {stage: done["summary"]["busy"] for stage, done in findings.finished.items()}
-        if job.config.measure.alone and all(busy.values()):
-            findings.alone_stage = max(busy, key=lambda stage: busy[stage])
-            order(self._store, "alone", str(findings.alone_stage))
-        else:
-            self._end()
-
-    def _on_alone(self, report: dict[str, Any]) -> None:
-        self.findings.alone = report["seconds"]
-        self._end()
-
     def _end(self) -> None:
-        step = max(report["step"] for report in self.findings.finished.values())
-        self._record({"event": "end", "step": step})
+        """All ranks have finished: let them go."""
+        self._record({"event": "end", "step": self._last_step()})
         order(self._store, "finish")
         self.done = True
 
     def _on_failed(self, report: dict[str, Any]) -> None:
         failure = Failure(
-            self._placement.label(report["rank"]),
+            self._job.label(report["rank"]),
             report["step"],
             f"{report['error']}: {report['text']}",
             report["traceback"],
@@ -293,12 +260,12 @@ class Monitor:
             self.fail(failure)
 
     def _on_stacks(self, report: dict[str, Any]) -> None:
-        label = self._placement.label(report["rank"])
+        label = self._job.label(report["rank"])
         self._record({"event": "stacks", "rank": report["rank"], "text": report["text"]})
         self.view.print(f"stacks of {label}:\n{report['text']}")
 
     def _on_hang(self, hang: Hang) -> None:
-        where = self._placement.label(hang.rank)
+        where = self._job.label(hang.rank)
         self.fail(Failure(where, hang.step, f"hangs: {hang.text}"))
 
     def _confirm_echo(self) -> None:

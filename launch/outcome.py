@@ -1,4 +1,4 @@
-"""How a run ended, and the files that are written then."""
+"""How a run ended."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from .job import Job
-from .monitor import Failure, Findings, Monitor
-from .summary import summarize, trace_events
+from .folder import RunFolder
 
-__all__ = ["Outcome", "conclude"]
+__all__ = ["Failure", "Outcome", "write_page"]
 
 EXIT_CODES = {"finished": 0, "stopped": 0, "failed": 1, "interrupted": 130, "terminated": 143}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended early.
+
+    Attributes:
+        where: Stage and rank.
+        step: The step it happened at.
+        text: The cause.
+        traceback: Where in the code, if a rank told.
+    """
+
+    where: str
+    step: int
+    text: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}, step {self.step}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -38,39 +56,11 @@ class Outcome:
         return EXIT_CODES[self.status]
 
 
-def conclude(job: Job, monitor: Monitor, *, status: str, seconds: float) -> Outcome:
-    """Write the trace, the page and, last, the summary of a run that came to its end.
-
-    Args:
-        job: The run.
-        monitor: What was learned of it.
-        status: How it ended, if nothing failed.
-        seconds: How long it took.
-    """
-    path = str(job.folder.path)
-    if monitor.failure is not None:
-        _write_page(job)
-        return Outcome(path, "failed", failure=monitor.failure)
-    findings: Findings = monitor.findings
-    last = max(report["step"] for report in findings.finished.values())
-    if last > job.start and last in monitor.committer.failed:
-        failure = Failure("the last checkpoint", last, monitor.committer.failed[last])
-        return Outcome(path, "failed", failure=failure)
-    if status == "finished" and last < job.config.train.steps:
-        status = "stopped"
-    summary = summarize(job, findings, seconds=seconds)
-    folder = job.folder
-    folder.write_json(folder.trace, trace_events(job, findings))
-    _write_page(job, summary)
-    folder.write_json(folder.summary, summary)
-    return Outcome(path, status, summary=summary)
-
-
-def _write_page(job: Job, summary: dict[str, Any] | None = None) -> None:
+def write_page(folder: RunFolder, summary: dict[str, Any] | None = None) -> None:
     """Write report.html; what goes wrong there never makes a run look failed."""
     from .report import write_report
 
     try:
-        write_report([job.folder.path], job.folder.report, summary=summary)
+        write_report([folder.path], folder.report, summary=summary)
     except Exception as error:
-        print(f"blockstep: {job.folder.report} was not written: {error}", file=sys.stderr)
+        print(f"blockstep: {folder.report} was not written: {error}", file=sys.stderr)

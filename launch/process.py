@@ -36,15 +36,15 @@ def main() -> None:
     import cloudpickle
 
     from ..pipeline.feed import StopRequest
-    from .job import Job
     from .membership import Membership
-    from .rank import Rank
+    from .program import find_program
 
     status = 0
     try:
         job_text, objects = cloudpickle.loads(stream.read())
         member = Membership.from_environment()
-        Rank(Job.from_json(job_text), objects, member, stop=StopRequest()).run()
+        program = find_program(json.loads(job_text)["command"])
+        program.rank(program.job.from_json(job_text), objects, member, stop=StopRequest()).run()
     except BaseException:
         traceback.print_exc()
         status = 1

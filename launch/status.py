@@ -8,16 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from .configfile import command_of, config_from_yaml
 from .folder import RunFolder
 from .options import read_options, run_folder
 from .records import read_records
-from .view import event_line, stage_line
 
 __all__ = ["state_of", "status_command", "stop_command"]
 
 
 def status_command(words: Sequence[str]) -> int:
-    """Print what a run is doing: its state, each stage's newest figures, its last events."""
+    """Print what a run is doing: its state, its newest figures, its last events."""
     folder = run_folder("status", read_options("status", words, {"run": None}))
     records = read_records(folder.metrics) if folder.metrics.exists() else []
     print(f"{folder.path}: {state_of(folder, records)}")
@@ -36,7 +36,8 @@ def stop_command(words: Sequence[str]) -> int:
         return 1
     folder.stop_request.touch()
     print(f"{folder.path} stops after the step at hand, with a checkpoint")
-    print(f"continue it with: blockstep train resume={folder.path}")
+    command = command_of(folder.config.read_text())
+    print(f"continue it with: blockstep {command} resume={folder.path}")
     return 0
 
 
@@ -75,13 +76,11 @@ def _alive(folder: RunFolder) -> bool:
 
 
 def _lines(folder: RunFolder, records: Sequence[dict[str, Any]]) -> list[str]:
-    from .configfile import config_from_yaml
+    from .program import find_program
 
-    steps = config_from_yaml(folder.config.read_text(), "train").train.steps
-    newest = {record["stage"]: record for record in records if record["event"] == "train"}
-    lines = [stage_line(record, steps, None) for _, record in sorted(newest.items())]
-    events = [line for record in records if (line := event_line(record)) is not None]
-    return lines + events[-5:]
+    text = folder.config.read_text()
+    command = command_of(text)
+    return find_program(command).progress(config_from_yaml(text, command), records)
 
 
 def _last(records: Sequence[dict[str, Any]], event: str) -> dict[str, Any]:

@@ -24,14 +24,14 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
 from ..pipeline.feed import StopRequest
-from .config import TrainConfig
+from .config import RunConfig
 from .folder import default_name
 from .job import Job, Objects
 from .membership import Membership
 from .monitor import Monitor
-from .outcome import Outcome, conclude
-from .placement import place
-from .prepare import Preparation, prepare
+from .outcome import Outcome
+from .preparation import Preparation
+from .program import Program, find_program
 from .rank import Rank
 from .refusal import ConfigError
 
@@ -49,7 +49,7 @@ FAILURE_SECONDS = 1.0
 
 def take_part(
     command: str,
-    config: TrainConfig,
+    config: RunConfig,
     objects: Objects,
     *,
     overrides: Sequence[str] = (),
@@ -71,38 +71,27 @@ def take_part(
         ConfigError: The run cannot be as asked.
     """
     member = Membership.from_environment()
-    _check_ranks(config, member)
+    program = find_program(command)
+    program.check_ranks(config, member)
     stop = StopRequest()
     _handle_signals(stop)
     if member.rank == 0:
         return _lead(command, config, objects, overrides, member, stop, announce)
-    job = _await_decision(member)
+    job = _await_decision(program, member)
     _check_folder(job, member)
-    _train(Rank(job, objects, member, stop=stop))
+    _run(program.rank(job, objects, member, stop=stop))
     return Outcome(str(job.folder.path), "finished")
 
 
 @record
-def _train(rank: Rank) -> None:
+def _run(rank: Rank[Any]) -> None:
     """Run a rank so that torchrun's summary shows its error and traceback."""
     rank.run()
 
 
-def _check_ranks(config: TrainConfig, member: Membership) -> None:
-    if config.resume is not None:
-        return
-    ranks = place(config, local_ranks=member.local_world).ranks
-    if ranks != member.world:
-        raise ConfigError(
-            f"torchrun started {member.world} ranks, but blocks={config.blocks} with "
-            f"runtime={config.runtime} needs {ranks}; start {ranks} ranks "
-            f"(--nproc-per-node) or give blocks={member.world}"
-        )
-
-
 def _lead(
     command: str,
-    config: TrainConfig,
+    config: RunConfig,
     objects: Objects,
     overrides: Sequence[str],
     member: Membership,
@@ -115,13 +104,13 @@ def _lead(
     except Exception as error:
         store.set("decision", f"refused {error}")
         raise
-    job = preparation.job
+    job, program = preparation.job, find_program(command)
     announce(preparation)
     store.set("decision", f"job {job.to_json()}")
-    watching = Watching(job, member)
+    watching = Watching(program.monitor.of(job, member), member)
     watching.start()
     try:
-        _train(Rank(job, objects, member, stop=stop))
+        _run(program.rank(job, objects, member, stop=stop))
     except BaseException:
         watching.abandon()
         raise
@@ -130,11 +119,11 @@ def _lead(
 
 def _decide(
     command: str,
-    config: TrainConfig,
+    config: RunConfig,
     objects: Objects,
     overrides: Sequence[str],
     member: Membership,
-) -> Preparation:
+) -> Preparation[Any]:
     """Decide the run; after a restart of all ranks, continue it."""
     config = copy.deepcopy(config)
     run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -147,22 +136,23 @@ def _decide(
         config.resume = "auto"
     elif config.name is not None:
         lasting.set("name", config.name)
-    return prepare(command, config, objects, overrides=overrides, local_ranks=member.local_world)
+    prepare = find_program(command).prepare
+    return prepare(command, config, objects, overrides=overrides, member=member)
 
 
-def _await_decision(member: Membership) -> Job:
+def _await_decision(program: Program, member: Membership) -> Job:
     store = member.store()
     store.wait(["decision"], timedelta(hours=1))
     kind, _, text = store.get("decision").decode().partition(" ")
     if kind == "refused":
         raise ConfigError(f"rank 0 refused the run: {text}")
-    return Job.from_json(text)
+    return program.job.from_json(text)
 
 
 def _check_folder(job: Job, member: Membership) -> None:
     """Several nodes need a shared folder: what rank 0 wrote must be seen here."""
     deadline = time.monotonic() + FOLDER_SECONDS
-    while not job.folder.decoupling.exists():
+    while not job.folder.config.exists():
         if time.monotonic() > deadline:
             raise ConfigError(
                 f"rank {member.rank} does not see {job.folder.path.absolute()}, which rank 0 made; "
@@ -190,15 +180,14 @@ class Watching:
     """The monitor of a run, in a thread of rank 0.
 
     Args:
-        job: The run.
+        monitor: Follows the run.
         member: Rank 0.
     """
 
-    def __init__(self, job: Job, member: Membership) -> None:
-        self._job = job
+    def __init__(self, monitor: Monitor[Any], member: Membership) -> None:
         self._member = member
         self._began = time.perf_counter()
-        self._monitor = Monitor.of(job, member)
+        self._monitor = monitor
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
@@ -210,7 +199,7 @@ class Watching:
         """Wait until all ranks have finished; write the summary."""
         self._thread.join()
         seconds = time.perf_counter() - self._began
-        outcome = conclude(self._job, self._monitor, status="finished", seconds=seconds)
+        outcome = self._monitor.conclude(status="finished", seconds=seconds)
         self._monitor.close(outcome.summary)
         return outcome
 

@@ -1,16 +1,16 @@
-"""The run in wandb: one run for all stages, offline by default, the same id over a resume."""
+"""The run in wandb: one run for all ranks, offline by default, the same id over a resume."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from .job import Job
 
-__all__ = ["NoTracker", "Tracker", "make_tracker", "wandb_values"]
+__all__ = ["Figures", "NoTracker", "Tracker", "file_artifact", "make_tracker", "offline_folder"]
 
 
 class Tracker(Protocol):
@@ -35,30 +35,31 @@ class NoTracker:
         """Do nothing."""
 
 
-def wandb_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a record under their names in wandb, e.g. ``stage/2/loss``."""
-    event = record["event"]
-    if event == "train":
-        prefix = f"stage/{record['stage']}/"
-        values = {
-            prefix + key: value
-            for key, value in record.items()
-            if key not in ("event", "time", "step", "stage", "gpu") and value is not None
-        }
-        gpu = record.get("gpu") or {}
-        return {**values, **{f"{prefix}gpu_{key}": value for key, value in gpu.items()}}
-    if event == "evaluation":
-        split = record["split"]
-        values = {f"{split}/loss": record["losses"][-1]}
-        values[f"{split}/accuracy"] = record["accuracies"][-1]
-        for stage, accuracy in enumerate(record["accuracies"], start=1):
-            values[f"{split}/stage_{stage}_accuracy"] = accuracy
-        if record.get("ensemble_accuracy") is not None:
-            values[f"{split}/ensemble_accuracy"] = record["ensemble_accuracy"]
-        return values
-    if event == "measured":
-        return {"speedup/backprop_images_per_second": record["backprop_images_per_second"]}
-    return {}
+class Figures:
+    """How the records of a command become figures in wandb.
+
+    Attributes:
+        patterns: The figures that are drawn over ``step``.
+    """
+
+    patterns: Sequence[str] = ()
+
+    def begin(self, wandb: Any, run: Any) -> None:
+        """Add what is known at the start of a run."""
+
+    def values(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the numbers of a record under their names; none of what is not shown."""
+        return {}
+
+    def end(self, wandb: Any, run: Any, summary: Mapping[str, Any]) -> None:
+        """Add what is known at the end of a run that did not fail."""
+
+
+def file_artifact(wandb: Any, run: Any, kind: str, path: Path) -> Any:
+    """Return an artifact of one file, such as the decoupling of a run."""
+    artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
+    artifact.add_file(str(path))
+    return artifact
 
 
 class WandbTracker:
@@ -67,12 +68,13 @@ class WandbTracker:
     Args:
         wandb: The module.
         job: The run.
+        figures: How its records are shown.
     """
 
-    def __init__(self, wandb: Any, job: Job) -> None:
+    def __init__(self, wandb: Any, job: Job, figures: Figures) -> None:
         config = job.config
         self._wandb = wandb
-        self._measured: float | None = None
+        self._figures = figures
         identity = job.folder.path / "wandb" / "id"
         identity.parent.mkdir(exist_ok=True)
         known = identity.read_text().strip() if identity.exists() else None
@@ -91,20 +93,13 @@ class WandbTracker:
         if known is None:
             identity.write_text(self._run.id)
         self._run.define_metric("step")
-        for pattern in ("stage/*", "test/*", "validation/*", "speedup/*"):
+        for pattern in figures.patterns:
             self._run.define_metric(pattern, step_metric="step")
-        if job.folder.decoupling.exists():
-            artifact = wandb.Artifact(f"decoupling-{self._run.id}", type="decoupling")
-            artifact.add_file(str(job.folder.decoupling))
-            self._run.log_artifact(artifact)
+        figures.begin(wandb, self._run)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """See :meth:`Tracker.record`."""
-        values = wandb_values(record)
-        if record["event"] == "measured":
-            self._measured = record["backprop_images_per_second"]
-        if record["event"] == "train" and self._measured:
-            values["speedup/vs_backprop"] = record["images_per_second"] / self._measured
+        values = self._figures.values(record)
         if values:
             self._run.log({"step": record.get("step", 0), **values})
 
@@ -114,13 +109,12 @@ class WandbTracker:
             for key, value in summary.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     self._run.summary[key] = value
-            if summary.get("speedup_vs_backprop") is not None:
-                self._run.summary["speedup/vs_backprop"] = summary["speedup_vs_backprop"]
+            self._figures.end(self._wandb, self._run, summary)
         self._run.finish(exit_code=0 if summary is not None else 1)
 
 
 class _Guarded:
-    """A tracker whose failures never stop a training: the first is told, then it is silent."""
+    """A tracker whose failures never stop a run: the first is told, then it is silent."""
 
     def __init__(self, tracker: Tracker, warn: Any) -> None:
         self._tracker: Tracker = tracker
@@ -140,11 +134,12 @@ class _Guarded:
             self._tracker = NoTracker()
 
 
-def make_tracker(job: Job, warn: Any) -> Tracker:
+def make_tracker(job: Job, figures: Figures, warn: Any) -> Tracker:
     """Return the tracker that ``wandb.mode`` asks for.
 
     Args:
         job: The run.
+        figures: How its records are shown.
         warn: Called with a sentence if wandb cannot be used; the run goes on without it.
     """
     if job.config.wandb.mode == "disabled":
@@ -154,7 +149,7 @@ def make_tracker(job: Job, warn: Any) -> Tracker:
     try:
         import wandb
 
-        return _Guarded(WandbTracker(wandb, job), warn)
+        return _Guarded(WandbTracker(wandb, job, figures), warn)
     except Exception as error:
         warn(f"wandb is not recording: {error}; the run goes on without it")
         return NoTracker()

@@ -11,18 +11,12 @@ from typing import Any
 from torch import nn
 
 from ..pipeline.optimization import OptimizationConfig
-from .announcement import announcement, closing_table
 from .compose import compose
-from .config import TrainConfig
 from .folder import RunFolder
 from .job import Objects
-from .launcher import launch
-from .membership import under_torchrun
-from .outcome import Outcome
-from .prepare import Preparation, prepare
-from .torchrun import take_part
+from .run import run, run_command
 
-__all__ = ["Result", "RunFailedError", "run", "train", "train_command"]
+__all__ = ["Result", "RunFailedError", "train", "train_command"]
 
 
 class RunFailedError(RuntimeError):
@@ -59,58 +53,13 @@ class Result:
         return network
 
 
-def run(
-    command: str, config: TrainConfig, objects: Objects, *, overrides: Sequence[str] = ()
-) -> Outcome:
-    """Prepare and run a job here, or as one of torchrun's ranks.
-
-    Raises:
-        ConfigError: The run cannot be as asked.
-    """
-
-    def announce(preparation: Preparation) -> None:
-        if config.log.view != "none":
-            print(announcement(preparation), flush=True)
-
-    if under_torchrun():
-        outcome = take_part(command, config, objects, overrides=overrides, announce=announce)
-    else:
-        preparation = prepare(command, config, objects, overrides=overrides)
-        announce(preparation)
-        outcome = launch(preparation.job, objects)
-    if outcome.summary is not None and config.log.view != "none":
-        folder = RunFolder(Path(outcome.folder))
-        print(closing_table(outcome.summary, folder), flush=True)
-    return outcome
-
-
 def train_command(overrides: Sequence[str]) -> int:
     """Run ``blockstep train``.
 
     Returns:
         The exit status.
     """
-    config = compose("train", overrides)
-    if config.dry_run:
-        from .forecast import forecast
-
-        print(forecast(prepare("train", config, Objects(), overrides=overrides, create=False)))
-        return 0
-    outcome = run("train", config, Objects(), overrides=overrides)
-    if outcome.failure is not None:
-        report_failure(outcome)
-    return outcome.exit_code
-
-
-def report_failure(outcome: Outcome) -> None:
-    """Print why a run failed; the last line names the stage, the rank and the cause."""
-    import sys
-
-    failure = outcome.failure
-    assert failure is not None
-    if failure.traceback:
-        print(failure.traceback, file=sys.stderr)
-    print(f"blockstep: failed at {failure}", file=sys.stderr, flush=True)
+    return run_command("train", overrides)
 
 
 def train(

@@ -178,6 +178,39 @@ class Checkpoints:
             raise CheckpointError(f"cannot write {path}: {_origin(error)}") from error
         return Shard(name, hashing.bytes, hashing.digest.hexdigest())
 
+    def take_over(self, step: int, shard: Shard, *, source: int) -> Shard:
+        """Make a shard of an earlier checkpoint a shard of this one too, without writing it again.
+
+        It becomes a second name of the same file; where the file system has no such names, a
+        copy. For content that does not change any more: what damages the file later damages both
+        checkpoints.
+
+        Args:
+            step: The checkpoint that gets it.
+            shard: The shard.
+            source: The step of the checkpoint that has it.
+
+        Raises:
+            CheckpointError: The earlier file is missing or torn, or the new one cannot be made.
+        """
+        old, new = self.path(source) / shard.name, self.path(step) / shard.name
+        try:
+            size = old.stat().st_size
+            if size != shard.bytes:
+                raise CheckpointError(f"{old} has {size} bytes, not {shard.bytes}: it is torn")
+            if step == source:
+                return shard
+            new.parent.mkdir(parents=True, exist_ok=True)
+            # An interrupted attempt may have left a file of this name, linked or torn.
+            new.unlink(missing_ok=True)
+            try:
+                os.link(old, new)
+            except OSError:
+                _copy(old, new, shard)
+        except OSError as error:
+            raise CheckpointError(f"cannot take {old} over to {new}: {error}") from error
+        return shard
+
     def commit(self, step: int, facts: Mapping[str, Any], shards: Sequence[Shard]) -> Checkpoint:
         """Write the manifest: from now on the checkpoint exists.
 
@@ -280,6 +313,28 @@ class Checkpoints:
             if unfinished and int(number) < newest:
                 shutil.rmtree(folder, ignore_errors=True)
         return removed
+
+
+def _copy(old: Path, new: Path, shard: Shard) -> None:
+    """Copy a shard atomically.
+
+    Raises:
+        CheckpointError: It is not what was written.
+        OSError: The disk is full, or the like.
+    """
+    part = new.with_suffix(".part")
+    try:
+        with old.open("rb") as source, part.open("wb") as file:
+            hashing = _HashingFile(file)
+            while piece := source.read(1 << 20):
+                hashing.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        if hashing.digest.hexdigest() != shard.sha256:
+            raise CheckpointError(f"{old} is damaged: its SHA-256 is not that of its manifest")
+        os.replace(part, new)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _origin(error: BaseException) -> BaseException:

@@ -1,11 +1,20 @@
-"""What is learned about a network: where to cut it and which heads to use."""
+"""What is learned about a network: where to cut it and which heads to use.
 
-from .balance import balanced_cuts, best_cuts, predicted
-from .decoupling import Decoupling, DecouplingError
-from .measurement import profile_network
-from .profile import Profile, ProfileError
-from .published import PUBLISHED, published
-from .split import random_split, uniform
+The names are imported when they are first used: the settings of a search are read without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .balance import balanced_cuts, best_cuts, predicted
+    from .decoupling import Decoupling, DecouplingError
+    from .measurement import profile_network
+    from .profile import Profile, ProfileError
+    from .split import random_split, uniform
+    from .tables import PUBLISHED, published
 
 __all__ = [
     "PUBLISHED",
@@ -21,3 +30,24 @@ __all__ = [
     "random_split",
     "uniform",
 ]
+
+_HOMES = {
+    "PUBLISHED": "tables",
+    "Decoupling": "decoupling",
+    "DecouplingError": "decoupling",
+    "Profile": "profile",
+    "ProfileError": "profile",
+    "balanced_cuts": "balance",
+    "best_cuts": "balance",
+    "predicted": "balance",
+    "profile_network": "measurement",
+    "published": "tables",
+    "random_split": "split",
+    "uniform": "split",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

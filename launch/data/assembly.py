@@ -74,7 +74,7 @@ def _in_memory(
         raise DataError(f"data.size={config.size}: the examples are no images of bytes")
     return MemoryData(
         held,
-        Facts(parts.name, parts.classes, shape, notes),
+        Facts(parts.name, parts.classes, shape, notes, _brings_validation(parts, config)),
         preparation=_preparation(held["train"].x[0], statistics, config, seed, device),
         seed=seed,
         device=device,
@@ -93,12 +93,21 @@ def _streamed(
     example, _ = train.fetch(train.keys[0], None)
     return StreamData(
         streamed,
-        Facts(parts.name, parts.classes, tuple(example.shape)),
+        Facts(
+            parts.name,
+            parts.classes,
+            tuple(example.shape),
+            own_validation=_brings_validation(parts, config),
+        ),
         preparation=_preparation(example, parts.statistics, config, seed, device),
         seed=seed,
         device=device,
         workers=config.workers,
     )
+
+
+def _brings_validation(parts: Parts, config: DataConfig) -> bool:
+    return parts.validation is not None and bool(config.validation)
 
 
 def _preparation(

@@ -22,6 +22,8 @@ class Data(Protocol):
         classes: number of classes; labels are 0 .. classes - 1.
         shape: of one example, without the batch dimension.
         sizes: number of examples of train, validation and test; 0 where there is no validation.
+        own_validation: whether the validation part is one that the data set brings, so that the
+            share ``data.validation`` has no effect.
         notes: what a user should know before the start, one sentence each, such as padding.
     """
 
@@ -29,6 +31,7 @@ class Data(Protocol):
     classes: int
     shape: tuple[int, ...]
     sizes: dict[str, int]
+    own_validation: bool
     notes: tuple[str, ...]
 
     def train(self, *, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -43,6 +46,27 @@ class Data(Protocol):
 
     def evaluation(self, split: str, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the examples of a split once, in order; the last batch may be short.
+
+        Raises:
+            DataError: there is no such split, or it is empty.
+        """
+        ...
+
+    def draw(
+        self, split: str, *, batch_size: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields shuffled batches of a split without end and without augmentation.
+
+        The first is number ``start + 1``. Batch n is a function of the seed, the split and n
+        alone, and has nothing to do with the order of the training batches.
+
+        Raises:
+            DataError: there is no such split, or the batch is larger than it.
+        """
+        ...
+
+    def class_sizes(self, split: str) -> list[int] | None:
+        """How many examples of each class a split has; None where that is not known beforehand.
 
         Raises:
             DataError: there is no such split, or it is empty.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .error import DataError
 from .order import Order
-from .part import Part
+from .part import Part, StreamPart
 from .preparation import Preparation
 
 __all__ = ["DataSet", "Facts", "Selection"]
@@ -31,6 +31,7 @@ class Facts:
     classes: int
     shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    own_validation: bool = False
 
 
 class Selection(NamedTuple):
@@ -71,6 +72,7 @@ class DataSet(ABC, Generic[P]):
         self.classes = facts.classes
         self.shape = facts.shape
         self.notes = facts.notes
+        self.own_validation = facts.own_validation
         self.sizes = {split: len(parts[split]) if split in parts else 0 for split in SPLITS}
         self._parts = dict(parts)
         self._preparation = preparation
@@ -88,13 +90,32 @@ class DataSet(ABC, Generic[P]):
 
     def evaluation(self, split: str, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See :meth:`.data.Data.evaluation`."""
-        size = self.sizes.get(split, 0)
-        if not size:
-            known = ", ".join(name for name, examples in self.sizes.items() if examples)
-            raise DataError(f"data set {self.name}: it has no {split} part, only {known}")
+        size = self._size(split)
         if batch_size < 1:
             raise DataError(f"evaluate.batch_size={batch_size}: expected at least 1")
         return self._evaluation(split, torch.arange(size).split(batch_size))
+
+    def draw(
+        self, split: str, *, batch_size: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :meth:`.data.Data.draw`."""
+        order = Order(
+            self._size(split),
+            batch_size=batch_size,
+            seed=self._seed,
+            key="batch size",
+            split=split,
+            purpose=("draw", split),
+        )
+        return self._drawing(split, order, start)
+
+    def class_sizes(self, split: str) -> list[int] | None:
+        """See :meth:`.data.Data.class_sizes`."""
+        self._size(split)
+        part = self._parts[split]
+        if isinstance(part, StreamPart) and not part.labels.any():
+            return None  # labels that are not known are all 0 there
+        return part.labels.bincount(minlength=self.classes).tolist()
 
     def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """See :meth:`.data.Data.example`."""
@@ -104,6 +125,18 @@ class DataSet(ABC, Generic[P]):
 
     def close(self) -> None:
         """See :meth:`.data.Data.close`."""
+
+    def _size(self, split: str) -> int:
+        size = self.sizes.get(split, 0)
+        if not size:
+            known = ", ".join(name for name, examples in self.sizes.items() if examples)
+            raise DataError(f"data set {self.name}: it has no {split} part, only {known}")
+        return size
+
+    def _drawing(self, split: str, order: Order, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        selections = (Selection(split, order.at(number)[1]) for number in count(start + 1))
+        for x, y in self._batches(selections):
+            yield self._preparation.evaluate(x), y
 
     def _training(self, order: Order, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = self._batches(_selections(order, start))

@@ -1,4 +1,4 @@
-"""The order of training examples.
+"""The order in which shuffled examples come.
 
 step         1    2    3  |  4    5    6  |  7   ...
 epoch             0       |       1       |  2
@@ -7,6 +7,8 @@ examples     permutation  |  a new one    |           what is left of an epoch a
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,23 +25,36 @@ class Order:
     Permutations are drawn on the CPU, so all devices agree.
 
     Args:
-        examples: number of training examples.
+        examples: number of examples.
         batch_size: examples per batch.
         seed: the run's seed.
+        key: the key that sets the batch size, for errors.
+        split: the part that the examples are from, for errors.
+        purpose: what the order is for; other purposes have other orders.
 
     Raises:
-        DataError: the batch is larger than the training part.
+        DataError: the batch is larger than the part.
     """
 
-    def __init__(self, examples: int, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        examples: int,
+        *,
+        batch_size: int,
+        seed: int,
+        key: str = "train.batch_size",
+        split: str = "training",
+        purpose: Sequence[str] = ("data",),
+    ) -> None:
         if not 1 <= batch_size <= examples:
             raise DataError(
-                f"train.batch_size={batch_size}: there are {examples} training examples; give a "
+                f"{key}={batch_size}: there are {examples} {split} examples; give a "
                 f"batch size from 1 to {examples}"
             )
         self._examples = examples
         self._batch_size = batch_size
         self._seed = seed
+        self._purpose = tuple(purpose)
         self._per_epoch = examples // batch_size
         self._epoch = -1
         self._permutation = torch.empty(0)
@@ -48,7 +63,7 @@ class Order:
         """The epoch, from 0, and the examples, int64 (batch_size,), of a step, from 1."""
         epoch, position = divmod(step - 1, self._per_epoch)
         if epoch != self._epoch:
-            draw = generator(self._seed, "data", epoch)
+            draw = generator(self._seed, *self._purpose, epoch)
             self._permutation = torch.randperm(self._examples, generator=draw)
             self._epoch = epoch
         begin = position * self._batch_size

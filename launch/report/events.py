@@ -70,11 +70,13 @@ def _sentence(record: Mapping[str, Any]) -> object:
     if event == "measured":
         speed = number_text(number(record["backprop_images_per_second"]), "images/s")
         return f"backpropagation through the whole network on one device: {speed}"
+    if event == "profiled":
+        return f"layers and heads timed: {seconds_text(record['seconds'])} per step of all layers"
     if event in ("start", "resume", "end"):
         return {
             "start": "all ranks are ready",
             "resume": "continues after this step",
-            "end": "the last stage is done",
+            "end": "the last step is done",
         }[event]
     return _text(record["text"]) if set(record) <= {*COMMON, "text", "rank"} else _rest(record)
 

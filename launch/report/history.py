@@ -117,6 +117,18 @@ class History:
         return next((self.config[name] for name in names if name in self.config), None)
 
     @property
+    def is_search(self) -> bool:
+        """Whether the run is a search and not a training."""
+        return self.setting("search.steps") is not None
+
+    @property
+    def steps_wanted(self) -> int | None:
+        """The last step of the whole run."""
+        keys = ("train.steps", "search.steps") if self.is_search else ("train.steps",)
+        wanted = [self.setting(key) or "" for key in keys]
+        return sum(map(int, wanted)) if all(map(str.isdigit, wanted)) else None
+
+    @property
     def network(self) -> str:
         """Name of the network."""
         known = self.summary.get("network") or self.decoupling.get("network")
@@ -203,10 +215,10 @@ def _status(history: History) -> Status:
     except (ConfigError, LookupError, TypeError, ValueError, ArithmeticError, OSError) as error:
         return Status("unknown", f"unknown: {type(error).__name__}: {error}")
     kind = text.partition(" ")[0].rstrip(":")
-    steps, wanted = history.figure("steps"), history.setting("train.steps")
-    if kind == "finished" and steps is not None and wanted and wanted.isdigit():
-        if steps < int(wanted):
-            return Status("stopped", f"stopped after step {steps:,.0f} of {int(wanted):,}")
+    steps, wanted = history.figure("steps"), history.steps_wanted
+    if kind == "finished" and steps is not None and wanted:
+        if steps < wanted:
+            return Status("stopped", f"stopped after step {steps:,.0f} of {wanted:,}")
         return Status(kind, f"finished all {steps:,.0f} steps")
     return Status(kind, text)
 

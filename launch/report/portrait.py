@@ -8,6 +8,7 @@ from .history import History
 from .markup import NOTHING, Markup, element, join
 from .page import banner, page, section
 from .scale import day_text, number_text, percent_text, seconds_text
+from .searching import search_sections
 from .series import number
 from .stages import block_note, block_table, pipeline
 from .table import Card, cards
@@ -26,8 +27,20 @@ def portrait(history: History) -> str:
         history: What its folder holds; the run may have ended, failed or still go on.
     """
     name = history.folder.name
+    # Before the banners: what cannot be read on the way is told there.
+    own = search_sections(history) if history.is_search else _training(history)
     sections = [
         join(_banners(history)),
+        *own,
+        section("Events", event_table(history.recording), note=_event_note(history)),
+        section("Logs", *_logs(history), note="The last lines that each rank printed."),
+        section("Configuration", _configuration(history)),
+    ]
+    return page(f"{name} \u2013 blockstep", _header(history), sections)
+
+
+def _training(history: History) -> list[Markup]:
+    return [
         cards(_key_figures(history)),
         section("Pipeline", pipeline(history)),
         section("Blocks", block_table(history), note=block_note(history)),
@@ -35,11 +48,7 @@ def portrait(history: History) -> str:
         section("Speed", *speed(history), note=curve_note(history)),
         section("Timeline", *timeline(history), note=timeline_note(history)),
         section("Memory and devices", resources(history)),
-        section("Events", event_table(history.recording), note=_event_note(history)),
-        section("Logs", *_logs(history), note="The last lines that each rank printed."),
-        section("Configuration", _configuration(history)),
     ]
-    return page(f"{name} \u2013 blockstep", _header(history), sections)
 
 
 def _header(history: History) -> Markup:
@@ -51,7 +60,7 @@ def _header(history: History) -> Markup:
     threads = history.setting("train.threads")
     facts = [
         f"{history.network} on {history.data}",
-        f"method {history.method}",
+        "a search" if history.is_search else f"method {history.method}",
         f"{blocks} block{'s' * (blocks != 1)}" if blocks else None,
         f"runtime {runtime}" if runtime else None,
         f"batches of {batch}" if (batch := history.setting("train.batch_size")) else None,

@@ -15,6 +15,7 @@ from .series import Series, number
 __all__ = [
     "GPU",
     "MAX_STAGES",
+    "SEARCHING",
     "TRAINING",
     "Clock",
     "Events",
@@ -40,6 +41,12 @@ TRAINING = (
 GPU = ("utilization", "memory_bytes", "power_watts", "temperature")
 """What it may have in ``gpu``; the series are called ``gpu/utilization`` and so on."""
 
+SEARCHING = ("loss", "accuracy", "lr", "gradient_norm", "seconds", "memory_bytes")
+"""What the records of a search may have, in both of its phases."""
+
+PHASES = ("pretrain", "search")
+OUTER = ("event", "step", "loss", "accuracy", "alpha", "beta")
+
 NO_GPU = (None,) * len(GPU)
 
 _TRAINING = operator.itemgetter(*TRAINING)
@@ -52,6 +59,8 @@ FIRST_EVENTS = 50
 LAST_EVENTS = 250
 MAX_CHECKPOINTS = 1000
 MAX_KINDS = 100
+MAX_OUTER = 1000
+MAX_TABLE = 20_000
 MAX_TEXT = 20_000
 MAX_LIST = 64
 
@@ -128,6 +137,8 @@ class Recording:
         stages: Per stage what it reported, over steps.
         evaluations: Per split the results, over steps; ``accuracy/2`` is block 2's, ``metric/x``
             the last block's; ``elapsed`` are the seconds of training before it.
+        phases: Per phase of a search what it reported, over its steps.
+        outer: Records of outer steps as they are, with alpha and beta: all, or evenly chosen.
         events: What else happened.
         lines: How many records were read.
         damaged: How many lines could not be read; the one being written counts too.
@@ -135,10 +146,14 @@ class Recording:
 
     stages: dict[int, Series] = field(default_factory=dict)
     evaluations: dict[str, Series] = field(default_factory=dict)
+    phases: dict[str, Series] = field(default_factory=dict)
+    outer: list[dict[str, Any]] = field(default_factory=list)
     events: Events = field(default_factory=Events)
     lines: int = 0
     damaged: int = 0
     _clock: Clock = field(default_factory=Clock)
+    _every: int = 1
+    _outer_count: int = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Take one record that has an event and a time."""
@@ -149,6 +164,9 @@ class Recording:
         seconds = self._clock.seconds(record)
         if event == "train":
             self._train(record)
+            return
+        if event in PHASES:
+            self._search(record)
             return
         if event in ("start", "resume"):
             self._cut(number(record.get("step")) or 0)
@@ -171,6 +189,33 @@ class Recording:
             values = tuple(map(record.get, TRAINING))
         gpu = record.get("gpu")
         series.add(step, values + (tuple(map(gpu.get, GPU)) if isinstance(gpu, dict) else NO_GPU))
+
+    def _search(self, record: dict[str, Any]) -> None:
+        """Take a record of a phase; a resumed search tells some steps again."""
+        step = number(record.get("step"))
+        if step is None:
+            self.damaged += 1
+            return
+        series = self.phases.setdefault(record["event"], Series(SEARCHING))
+        series.cut(step - 0.5)
+        series.add(step, [number(record.get(name)) for name in SEARCHING])
+        if record["event"] == "search":
+            self._keep_outer(step, {name: record.get(name) for name in OUTER})
+
+    def _keep_outer(self, step: float, record: dict[str, Any]) -> None:
+        alpha, beta = record["alpha"], record["beta"]
+        if max(_size(alpha), _size(beta)) > MAX_TABLE:
+            self.damaged += 1
+            return
+        while self.outer and self.outer[-1]["step"] >= step:
+            self.outer.pop()
+        if self.outer and self._outer_count % self._every:
+            self.outer.pop()  # only the newest may stand between two that are kept
+        self.outer.append(record)
+        self._outer_count += 1
+        if len(self.outer) > MAX_OUTER:
+            self.outer, self._every = self.outer[::2], 2 * self._every
+            self._outer_count = 0
 
     def _evaluation(self, record: Mapping[str, Any], seconds: float) -> None:
         split, step = record.get("split"), number(record.get("step"))
@@ -220,6 +265,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) <= MAX_LIST and all(number(item) is not None for item in value)
     return value is None or isinstance(value, str | bool) or number(value) is not None
+
+
+def _size(table: Any) -> int:
+    """Return how many values a list of lists has."""
+    rows = table if isinstance(table, list) else []
+    return sum(len(row) if isinstance(row, list) else 1 for row in rows)
 
 
 def _short(value: Any) -> Any:

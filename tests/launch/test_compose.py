@@ -11,11 +11,12 @@ import hydra
 import pytest
 import yaml
 from blockstep.launch.commands import choices, conf_text
-from blockstep.launch.compose import apply_overrides, compose
+from blockstep.launch.compose import apply_overrides, compose, validate
 from blockstep.launch.config import TrainConfig
-from blockstep.launch.limits import CHOICES, HEADS, METHODS, RANGES, validate
+from blockstep.launch.limits import HEADS
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.schema import leaves
+from blockstep.launch.training.limits import LIMITS, METHODS
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import getbase
 from hypothesis import given, settings
@@ -197,7 +198,9 @@ def test_decouplings(decoupling: str):
     assert compose("train", [f"decoupling={decoupling}"]).decoupling == decoupling
 
 
-@pytest.mark.parametrize(("key", "value"), [(k, v) for k, known in CHOICES.items() for v in known])
+@pytest.mark.parametrize(
+    ("key", "value"), [(k, v) for k, known in LIMITS.choices.items() for v in known]
+)
 def test_every_choice_is_accepted(key: str, value: str):
     """Each listed choice composes."""
     more = {"multistep": ["train.milestones=[1]"]}.get(value, [])
@@ -556,7 +559,7 @@ def test_compositions_share_nothing():
 
 def test_the_tables_of_limits_name_keys_that_exist():
     """A renamed key cannot lose its check."""
-    assert set(CHOICES) | set(RANGES) <= set(leaves(TrainConfig))
+    assert set(LIMITS.choices) | set(LIMITS.ranges) <= set(leaves(TrainConfig))
 
 
 def test_every_number_has_a_range():
@@ -566,7 +569,7 @@ def test_every_number_has_a_range():
         for key, kind in leaves(TrainConfig).items()
         if kind in (int, float, int | None, float | None)
     }
-    assert numbers == set(RANGES)
+    assert numbers == set(LIMITS.ranges)
 
 
 def test_every_default_choice_is_its_own_choice():

@@ -13,8 +13,10 @@ from blockstep.launch.commands import COMMANDS, choices, conf_text
 from blockstep.launch.compose import compose
 from blockstep.launch.config import TrainConfig
 from blockstep.launch.configfile import LARGEST, config_from_yaml, config_to_yaml
-from blockstep.launch.limits import CHOICES, HEADS
+from blockstep.launch.limits import HEADS, Limits
 from blockstep.launch.refusal import ConfigError
+from blockstep.launch.search.limits import LIMITS as SEARCH_LIMITS
+from blockstep.launch.training.limits import LIMITS
 from blockstep.models import HEADS as MADE_HEADS
 from blockstep.models import NETWORKS as MADE_NETWORKS
 from hypothesis import given, settings
@@ -44,12 +46,19 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 # --- The files ----------------------------------------------------------------------------------
 
 
-def test_the_primary_file_is_the_dataclass():
-    """train.yaml has the keys of TrainConfig but its groups, with equal defaults and types."""
-    written = yaml.safe_load(conf_text("train"))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_primary_file_is_the_dataclass(name: str):
+    """NAME.yaml has the keys of its dataclass but its groups, with equal defaults and types.
+
+    Of a group's section it may have some, which then win over the chosen file.
+    """
+    command = COMMANDS[name]
+    written = yaml.safe_load(conf_text(command.primary))
     written.pop("defaults")
-    expected = asdict(TrainConfig())
-    del expected["model"], expected["data"]
+    expected = asdict(command.config())
+    for group in command.groups:
+        own, default = flat(written.pop(group, {})), flat(expected.pop(group))
+        assert own == {key: default[key] for key in own}
     assert flat(written) == flat(expected)
     assert {k: type(v) for k, v in flat(written).items()} == {
         k: type(v) for k, v in flat(expected).items()
@@ -68,12 +77,13 @@ def test_the_default_choices_are_those_of_the_registry():
     """The command's registry and the defaults list name the same files."""
     for command in COMMANDS.values():
         listed = yaml.safe_load(conf_text(command.primary))["defaults"]
-        chosen = {group: name for entry in listed[1:] for group, name in entry.items()}
-        assert listed[0] == "_self_"
+        files = [entry for entry in listed if entry != "_self_"]
+        chosen = {group: name for entry in files for group, name in entry.items()}
+        assert "_self_" in listed
         assert chosen == dict(command.groups)
 
 
-EXPLAINED = ("train", "data/digits", *(f"model/{name}" for name in NETWORKS))
+EXPLAINED = ("train", "search", "data/digits", *(f"model/{name}" for name in NETWORKS))
 
 
 @pytest.mark.parametrize("path", EXPLAINED)
@@ -86,15 +96,16 @@ def test_every_key_has_its_comment_on_its_line(path: str):
             assert re.search(r"  # \S", line), line
 
 
-def test_comments_name_every_choice():
+@pytest.mark.parametrize(("name", "limits"), [("train", LIMITS), ("search", SEARCH_LIMITS)])
+def test_comments_name_every_choice(name: str, limits: Limits):
     """A key with choices lists them in its comment."""
     lines = {}
     path: list[str] = []
-    for line in conf_text("train").splitlines():
+    for line in conf_text(name).splitlines():
         if match := re.match(r"( *)(\w+):", line):
             path = [*path[: len(match[1]) // 2], match[2]]
             lines[".".join(path)] = line.partition("#")[2]
-    for key, known in CHOICES.items():
+    for key, known in limits.choices.items():
         assert not [choice for choice in known if not re.search(rf"\b{choice}\b", lines[key])], key
 
 
@@ -133,6 +144,18 @@ def test_every_data_set_composes(name: str):
 def test_every_network_composes(name: str):
     """Each file can be chosen."""
     assert compose("train", [f"model={name}"]).model["name"] == name
+
+
+@pytest.mark.parametrize("name", choices("preset"))
+def test_presets_choose_files_that_exist(name: str):
+    """And set keys that the command has; its comment names every preset."""
+    preset = yaml.safe_load(conf_text(f"preset/{name}"))
+    for line in preset["defaults"]:
+        for group, choice in line.items():
+            assert choice in choices(group.removeprefix("override /"))
+    assert compose("search", [f"preset={name}"]).preset == name
+    (line,) = [one for one in conf_text("search").splitlines() if one.startswith("preset:")]
+    assert name in line
 
 
 def test_recipes_are_of_pairs_that_exist():

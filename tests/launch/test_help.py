@@ -15,6 +15,7 @@ from blockstep.launch.compose import compose, config_from_yaml
 from blockstep.launch.config import TrainConfig
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.schema import leaves
+from blockstep.launch.search.config import SearchConfig
 
 
 def test_the_overview_has_every_command_on_one_line():
@@ -58,9 +59,22 @@ def test_the_reference_has_every_key_with_its_default_and_comment():
         assert hidden not in text
 
 
-def test_the_reference_has_every_choice():
+def test_the_reference_of_a_search_has_every_key():
+    """With the defaults of a search, also where a data set's file has others."""
+    text = " ".join(texts.command_help("search").split())
+    written = {entry.key: entry for entry in texts.entries(conf_text("data/digits"))}
+    written |= {entry.key: entry for entry in texts.entries(conf_text("search"))}
+    for key in leaves(SearchConfig):
+        if key not in ("model", "data.name", "data.target"):
+            assert f"{key}={written[key].value} {written[key].comment}" in text
+    assert text.count("data.validation=") == 1
+    assert "data.validation=0.4" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_reference_has_every_choice(name: str):
     """The files of each group are listed, and how to bring one's own class."""
-    text = " ".join(texts.command_help("train").split())
+    text = " ".join(texts.command_help(name).split())
     for group in ("model", "data"):
         assert f"{group}=NAME {' | '.join(choices(group))}" in text
         assert f"{group}._target_=package.Class" in text

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from blockstep.launch import torchrun
-from blockstep.launch.monitor import Failure
+from blockstep.launch.outcome import Failure
 from blockstep.launch.torchrun import Watching
 
 
@@ -49,18 +49,17 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     return codes
 
 
-def watching(monkeypatch: pytest.MonkeyPatch, *, heard: set[int]) -> tuple[Watching, FailedMonitor]:
+def watching(*, heard: set[int]) -> tuple[Watching, FailedMonitor]:
     monitor = FailedMonitor(heard)
-    monkeypatch.setattr(torchrun.Monitor, "of", lambda job, member: monitor)
     member = cast(Any, type("Member", (), {"rank": 0})())
-    return Watching(cast(Any, None), member), monitor
+    return Watching(cast(Any, monitor), member), monitor
 
 
 def test_a_rank_that_raises_is_left_to_its_own_traceback(
     monkeypatch: pytest.MonkeyPatch, ended: list[int], tmp_path: Path
 ) -> None:
     """However long rank 0 takes to warn its neighbours, its own error reaches torchrun."""
-    thread, monitor = watching(monkeypatch, heard={0})
+    thread, monitor = watching(heard={0})
     thread.start()
     time.sleep(0.5)
     thread.abandon()
@@ -75,7 +74,7 @@ def test_rank_zero_ends_itself_for_another_ranks_failure(
     monkeypatch: pytest.MonkeyPatch, ended: list[int], tmp_path: Path
 ) -> None:
     """torchrun only ends the others when one ends; the cause is in the error file."""
-    thread, monitor = watching(monkeypatch, heard={1})
+    thread, monitor = watching(heard={1})
     thread.start()
     assert monitor.closed.wait(5.0)
     thread._thread.join(5.0)

@@ -10,7 +10,7 @@ from blockstep.pipeline.memory import keep_freed_memory
 
 SCRIPT = """
 import ctypes, torch
-from blockstep.pipeline.memory import keep_freed_memory, keeping_freed_memory
+from blockstep.pipeline.memory import *
 from blockstep.pipeline.recorder import memory_bytes
 
 def churn():
@@ -51,6 +51,17 @@ def test_memory_kept_for_a_while_is_given_back() -> None:
     )
     assert inside > 200
     assert after < 64
+
+
+@glibc_only
+def test_what_is_free_can_be_given_back_once() -> None:
+    """Later tensors are kept again."""
+    freed, again = run(
+        "keep_freed_memory(); start = memory_bytes(); churn(); give_back_freed_memory()\n"
+        "print((memory_bytes() - start) / 2**20); print(churn())\n"
+    )
+    assert freed < 64
+    assert again > 200
 
 
 def test_other_allocators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

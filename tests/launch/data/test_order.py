@@ -51,3 +51,17 @@ def test_a_batch_that_does_not_fit_is_refused(batch_size: int):
     """With both numbers."""
     with pytest.raises(DataError, match=rf"train.batch_size={batch_size}: there are 10 training"):
         Order(10, batch_size=batch_size, seed=0)
+
+
+def test_another_purpose_has_another_order():
+    """Drawing from a part has nothing to do with training on it."""
+    training = Order(50, batch_size=50, seed=3).at(1)[1]
+    drawn = [Order(50, batch_size=50, seed=3, purpose=("draw", s)).at(1)[1] for s in ("a", "b")]
+    assert not torch.equal(training, drawn[0])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_a_refusal_names_the_key_and_the_part():
+    """Where the batch size was set, and what it does not fit."""
+    with pytest.raises(DataError, match=r"search\.x=11: there are 10 validation examples"):
+        Order(10, batch_size=11, seed=0, key="search.x", split="validation")

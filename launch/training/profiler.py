@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .config import ProfileConfig
+from ..config import ProfileConfig
 
 __all__ = ["profiler_of"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..models import Network
-from ..pipeline.message import Kind, Message
-from ..pipeline.stage import Stage
-from .assembly import whole_network_block
-from .job import Job
+from ...models import Network
+from ...pipeline.message import Kind, Message
+from ...pipeline.stage import Stage
+from .blocks import whole_network_block
+from .job import TrainJob
 
 __all__ = ["reset_peak_memory", "seconds_alone", "seconds_of_backprop"]
 
@@ -23,7 +23,7 @@ WARM_UP_STEPS = 2
 
 
 def seconds_of_backprop(
-    job: Job,
+    job: TrainJob,
     network: Network,
     batches: Iterator[tuple[Tensor, Tensor]],
     *,

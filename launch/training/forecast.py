@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .assembly import build_heads
-from .prepare import Preparation
+from ..assembly import build_heads
+from ..folder import existing_parent
+from .preparation import TrainPreparation
 
 __all__ = ["forecast", "saved_bytes"]
 
@@ -17,7 +18,7 @@ OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps."""
 
 
-def forecast(preparation: Preparation) -> str:
+def forecast(preparation: TrainPreparation) -> str:
     """Return what a run would use: per stage and in total.
 
     Activation memory is measured on the CPU, on one example of training, as the bytes that
@@ -55,7 +56,7 @@ def forecast(preparation: Preparation) -> str:
         )
         h = output
     kept = config.checkpoint.keep + int(config.checkpoint.best)
-    free = shutil.disk_usage(_existing(Path(config.runs))).free
+    free = shutil.disk_usage(existing_parent(Path(config.runs))).free
     lines.append(
         f"  disk: {_mib(total)} per checkpoint, at most {kept + 1} at a time: "
         f"{_mib(total * (kept + 1))} of {_mib(free)} free"
@@ -85,17 +86,10 @@ def saved_bytes(body: nn.Module, head: nn.Module, x: Tensor) -> tuple[int, Tenso
     return kept, h.detach()
 
 
-def _device(preparation: Preparation, stage: int) -> str:
+def _device(preparation: TrainPreparation, stage: int) -> str:
     placement = preparation.job.placement
     rank = placement.rank_of(stage)
     return str(placement.device(rank, rank))
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 def _mib(count: int) -> str:

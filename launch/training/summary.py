@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .job import Job
-from .monitor import Findings
+from .findings import Findings
+from .job import TrainJob
 
 __all__ = ["summarize", "trace_events"]
 
 
-def summarize(job: Job, findings: Findings, *, seconds: float) -> dict[str, Any]:
+def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str, Any]:
     """Work out the summary of a run that came to its end.
 
     Args:
@@ -59,7 +59,7 @@ def summarize(job: Job, findings: Findings, *, seconds: float) -> dict[str, Any]
     }
 
 
-def trace_events(job: Job, findings: Findings) -> dict[str, Any]:
+def trace_events(job: TrainJob, findings: Findings) -> dict[str, Any]:
     """Return the run's spans in the Chrome trace format, one process per stage."""
     events: list[dict[str, Any]] = []
     for stage, report in sorted(findings.finished.items()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .config import TrainConfig
-from .refusal import ConfigError
+from ..config import TrainConfig
+from ..devices import check_devices, device_kind, device_of
+from ..refusal import ConfigError
 
 __all__ = ["Placement", "place"]
 
@@ -53,11 +53,7 @@ class Placement:
 
     def device(self, rank: int, local_rank: int) -> torch.device:
         """Return where ``rank`` computes; several ranks share a GPU when GPUs are short."""
-        if self.devices:
-            return torch.device(self.devices[rank])
-        if self.kind == "cpu":
-            return torch.device("cpu")
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return device_of(rank, local_rank, kind=self.kind, devices=self.devices)
 
 
 def place(config: TrainConfig, *, local_ranks: int | None = None) -> Placement:
@@ -73,12 +69,8 @@ def place(config: TrainConfig, *, local_ranks: int | None = None) -> Placement:
     together = config.runtime == "sequential" or config.pipeline.link == "local"
     ranks = 1 if together else config.blocks
     devices = tuple(config.pipeline.devices or ())
-    if devices and len(devices) != ranks:
-        raise ConfigError(
-            f"pipeline.devices={list(devices)} names {len(devices)} devices for {ranks} ranks; "
-            "name one for each rank"
-        )
-    kind = _kind(config, devices)
+    check_devices(devices, ranks)
+    kind = device_kind(config.device, devices)
     link, reason = _link(config, kind, devices, local_ranks or ranks)
     if together:
         link = "local"
@@ -86,31 +78,6 @@ def place(config: TrainConfig, *, local_ranks: int | None = None) -> Placement:
     return Placement(
         config.blocks, ranks, link, kind, devices, config.runtime == "sequential", reason
     )
-
-
-def threads_per_rank(local_ranks: int) -> int:
-    """Return the threads each of ``local_ranks`` processes gets on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // local_ranks)
-
-
-def _kind(config: TrainConfig, devices: Sequence[str]) -> str:
-    available = torch.cuda.is_available()
-    kinds = {torch.device(device).type for device in devices}
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"pipeline.devices={list(devices)} mixes {' and '.join(sorted(kinds))}; "
-            "name devices of one kind"
-        )
-    wanted = kinds.pop() if kinds else config.device
-    if wanted == "cuda" and not available:
-        raise ConfigError(
-            "device=cuda, but torch sees no CUDA GPU here (torch.cuda.is_available() is False); "
-            "use device=cpu or device=auto"
-        )
-    if wanted == "auto":
-        return "cuda" if available else "cpu"
-    return wanted
 
 
 def _link(

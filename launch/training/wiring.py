@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
-from ..pipeline.channel import Receiver, Sender
-from ..pipeline.edge import Edge, connect
-from ..pipeline.link import Inlet, LocalLink, Outlet, Sink
-from ..pipeline.message import Kind, Message
-from ..pipeline.transfer import make_transfer
-from .config import PipelineConfig
+from ...pipeline.channel import Receiver, Sender
+from ...pipeline.edge import Edge, connect
+from ...pipeline.link import Inlet, LocalLink, Outlet, Sink
+from ...pipeline.message import Kind, Message
+from ...pipeline.transfer import make_transfer
+from ..config import PipelineConfig
 from .placement import Placement
 
 __all__ = ["Wiring", "wire"]

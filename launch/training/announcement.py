@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..models import parameters
-from .prepare import Preparation
-from .tracking import offline_folder
+from ...models import parameters
+from ..tracking import offline_folder
+from .preparation import TrainPreparation
 
 __all__ = ["announcement", "closing_table"]
 
 
-def announcement(preparation: Preparation) -> str:
+def announcement(preparation: TrainPreparation) -> str:
     """Return the lines that open a run."""
     job, network = preparation.job, preparation.network
     config = job.config
@@ -33,7 +33,7 @@ def announcement(preparation: Preparation) -> str:
     return "\n".join(lines)
 
 
-def stage_lines(preparation: Preparation) -> list[str]:
+def stage_lines(preparation: TrainPreparation) -> list[str]:
     """Return a line per stage: its layers, head, parameters and predicted time."""
     job, network = preparation.job, preparation.network
     heads = [*job.heads, "classifier"]

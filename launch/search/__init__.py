@@ -1,0 +1,1 @@
+"""Searching: what ``blockstep search`` decides, does in each rank, follows and leaves behind."""

@@ -1,0 +1,124 @@
+"""Which values only a training has."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from pathlib import Path
+
+from ..config import TrainConfig
+from ..limits import CHOICES, COUNT, OR_NONE, RANGES, Limits, at, check, check_heads
+from ..refusal import Refusals, closest
+
+__all__ = ["LIMITS", "METHODS", "check_train", "infer_train"]
+
+METHODS = ("decoupled", "sedona", "backprop")
+
+
+def infer_train(config: TrainConfig, given: set[str]) -> None:
+    """Settle the number of blocks where other keys fix it and it was not typed."""
+    if "blocks" not in given:
+        if config.cuts is not None:
+            config.blocks = len(config.cuts) + 1
+        elif config.method == "backprop":
+            config.blocks = 1
+        elif Path(config.decoupling).is_file():
+            # Imported here: everything else is checked without loading torch.
+            from ...search.decoupling import Decoupling, DecouplingError
+
+            # A file that cannot be read is refused later, with its reason.
+            with suppress(DecouplingError):
+                config.blocks = Decoupling.load(config.decoupling).blocks
+
+
+def check_train(config: TrainConfig, refusals: Refusals) -> None:
+    """Note every impossible value of a configuration whose types are right."""
+    check(config, LIMITS, refusals)
+
+
+def _blocks(config: TrainConfig, refusals: Refusals) -> None:
+    if config.method == "backprop" and (config.blocks != 1 or config.cuts):
+        key = "cuts" if config.cuts else "blocks"
+        refusals.add(
+            key,
+            at(config, key),
+            "method=backprop trains the whole network as one block; leave blocks and cuts out,"
+            " or choose method=decoupled",
+        )
+
+
+def _cuts(config: TrainConfig, refusals: Refusals) -> None:
+    cuts, default = config.cuts, TrainConfig().decoupling
+    if cuts is None:
+        return
+    if any(cut < 1 for cut in cuts) or any(a >= b for a, b in itertools.pairwise(cuts)):
+        refusals.add("cuts", cuts, "must be strictly increasing layers, counted from 1")
+    if len(cuts) != config.blocks - 1 and config.method != "backprop":
+        refusals.add(
+            "cuts",
+            cuts,
+            f"{len(cuts)} cuts make {len(cuts) + 1} blocks, but blocks={config.blocks};"
+            f" give {config.blocks - 1} cuts or blocks={len(cuts) + 1}",
+        )
+    if config.decoupling != default:
+        refusals.add(
+            "cuts", cuts, f"decoupling={config.decoupling} also says where to cut; give one of them"
+        )
+
+
+def _decoupling(config: TrainConfig, refusals: Refusals) -> None:
+    known = ("balanced", "uniform", "random")
+    value = config.decoupling
+    # A bare word without .json is taken for a misspelt choice, not for a file.
+    if not (value in known or "/" in value.strip("/") or value.endswith(".json")):
+        refusals.add(
+            "decoupling",
+            value,
+            f"choose one of {', '.join(known)}, sedona/NAME, or a file such as DIR/decoupling.json"
+            f"{closest(value, known)}",
+        )
+
+
+def _heads(config: TrainConfig, refusals: Refusals) -> None:
+    if config.heads is None:
+        return
+    listed = isinstance(config.heads, list)
+    wanted = config.heads if listed else [config.heads]
+    check_heads("heads", config.heads, wanted, "heads._target_=package.Head", refusals)
+    if listed and len(config.heads) != config.blocks - 1:
+        refusals.add(
+            "heads",
+            config.heads,
+            f"{len(config.heads)} heads for {config.blocks} blocks; give {config.blocks - 1}, one"
+            " per cut (the last block's head is the classifier), or one name for all",
+        )
+
+
+def _profile(config: TrainConfig, refusals: Refusals) -> None:
+    stage = config.profile.stage
+    if stage is not None and stage > config.blocks:
+        refusals.add("profile.stage", stage, f"must be at most blocks={config.blocks}")
+
+
+LIMITS = Limits(
+    choices={
+        **CHOICES,
+        "method": METHODS,
+        "runtime": ("pipeline", "sequential"),
+        "pipeline.link": ("auto", "local", "gloo", "nccl"),
+    },
+    ranges={
+        **RANGES,
+        "blocks": COUNT,
+        "pipeline.queue_messages": COUNT,
+        "pipeline.queue_bytes": COUNT,
+        "evaluate.every": OR_NONE,
+        "evaluate.batch_size": COUNT,
+        "measure.backprop": OR_NONE,
+        "measure.alone": OR_NONE,
+        "profile.stage": COUNT,
+        "profile.start": OR_NONE,
+        "profile.steps": COUNT,
+    },
+    relations=(_blocks, _cuts, _decoupling, _heads, _profile),
+)

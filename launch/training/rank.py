@@ -1,0 +1,207 @@
+"""One rank of a training, from joining the others to its last report.
+
+join -> build the stages -> load the checkpoint -> link -> "ready" ... go
+  [rank of stage 1: time backpropagation]
+  -> work until the stop passes -> "finished" ... [slowest stage: time it alone] -> finish
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...models import Network, parameters
+from ...pipeline.block import Block
+from ...pipeline.checkpoint import CheckpointError
+from ...pipeline.crew import run_in_threads, run_in_turns
+from ...pipeline.feed import Agenda, Feed
+from ...pipeline.gpu import watch_gpu
+from ...pipeline.memory import give_back_freed_memory
+from ...pipeline.recorder import Recorder
+from ...pipeline.stage import Stage
+from ...pipeline.watchdog import ordered
+from ...pipeline.worker import Activity, Worker
+from ..assembly import build_data, build_heads, build_network
+from ..rank import POLL_SECONDS, Rank
+from .blocks import build_block
+from .job import TrainJob
+from .measure import seconds_alone, seconds_of_backprop
+from .profiler import profiler_of
+from .wiring import Wiring, wire
+
+__all__ = ["TrainRank"]
+
+WARN_SECONDS = 1.0
+
+
+class TrainRank(Rank[TrainJob]):
+    """What one process does in a training; see :class:`Rank`."""
+
+    def _begin(self) -> Sequence[Activity]:
+        self._placement = self._job.placement
+        self._stages = self._placement.stages(self._member.rank)
+        self._wiring: Wiring | None = None
+        return [Activity(since=time.perf_counter()) for _ in self._stages]
+
+    def _take_part(self, device: torch.device) -> None:
+        network, blocks = self._build(device)
+        self._load(blocks)
+        feed = self._feed(device) if 1 in self._stages else None
+        self._wiring = wire(
+            self._placement,
+            self._job.config.pipeline,
+            rank=self._member.rank,
+            feed=feed,
+            device=device,
+        )
+        self._wiring.greet()
+        self._ready(
+            device,
+            stages=self._stages,
+            parameters=[parameters(block.body) for block in blocks],
+            head_parameters=[parameters(block.head) for block in blocks],
+        )
+        if feed is not None:
+            self._measure_backprop(network, device)
+        workers = self._hire(blocks, self._wiring, device)
+        step = self._work(workers)
+        self._finish(workers, step, device)
+
+    def _build(self, device: torch.device) -> tuple[Network, list[Block]]:
+        job = self._job
+        network = build_network(job.config, self._objects, job.task)
+        heads = build_heads(network, job.decoupling, job.task, job.config.seed)
+        blocks = [
+            build_block(job, stage, network=network, heads=heads, device=device)
+            for stage in self._stages
+        ]
+        return network, blocks
+
+    def _load(self, blocks: Sequence[Block]) -> None:
+        if self._job.start == 0:
+            return
+        checkpoints = self._job.folder.checkpoints
+        checkpoint = checkpoints.read(checkpoints.path(self._job.start))
+        for block in blocks:
+            block.load_state_dict(
+                checkpoint.load(f"stage-{block.index}.pt", device=block.place.device)
+            )
+
+    def _feed(self, device: torch.device) -> Feed:
+        job, config = self._job, self._job.config
+        self._data = build_data(config, self._objects, device)
+        agenda = Agenda(
+            start=job.start,
+            steps=config.train.steps,
+            batch_size=config.train.batch_size,
+            evaluate_every=config.evaluate.every or 0,
+            evaluate_batch_size=config.evaluate.batch_size or config.train.batch_size,
+            splits=job.task.splits,
+            final_splits=job.task.final_splits if config.evaluate.final else (),
+            checkpoint_every=config.checkpoint.every,
+            checkpoint_evaluated=config.checkpoint.best and job.task.splits == ("validation",),
+        )
+        return Feed(self._data, agenda, stop=self._stop)
+
+    def _measure_backprop(self, network: Network, device: torch.device) -> None:
+        """Time the reference that the speed-up is told against, once in a run's life."""
+        job = self._job
+        steps = job.config.measure.backprop
+        if not steps or "backprop_seconds" in job.measured:
+            return
+        batches = self._data.train(batch_size=job.config.train.batch_size)
+        seconds = seconds_of_backprop(job, network, batches, steps=steps, device=device)
+        give_back_freed_memory()
+        self._mail.post({"event": "measured", "backprop_seconds": seconds})
+
+    def _hire(self, blocks: Sequence[Block], wiring: Wiring, device: torch.device) -> list[Worker]:
+        config = self._job.config
+        workers = []
+        ends = zip(blocks, wiring.inlets, wiring.outlets, self._activities, strict=True)
+        for block, inlet, outlet, activity in ends:
+            recorder = Recorder(
+                block,
+                self._mail,
+                every=config.log.every,
+                batch_size=config.train.batch_size,
+                device=device,
+                gpu=watch_gpu(device),
+            )
+            worker = Worker(
+                block,
+                inlet,
+                outlet,
+                recorder=recorder,
+                save=self._save,
+                evaluated=partial(self._evaluated, block.index),
+                device=device,
+                activity=activity,
+                profiler=profiler_of(block.index, config.profile, self._job.folder.path),
+            )
+            workers.append(worker)
+        return workers
+
+    def _evaluated(self, stage: int, result: dict[str, Any]) -> None:
+        """Tell the results. On a CPU, what only the evaluation needed goes back to the kernel."""
+        self._mail.post({"event": "evaluated", "stage": stage, **result})
+        give_back_freed_memory()
+
+    def _work(self, workers: Sequence[Worker]) -> int:
+        assert self._wiring is not None
+        if len(workers) == 1:
+            step = workers[0].run()
+        elif self._placement.in_turns:
+            step = run_in_turns(workers)
+        else:
+            step = run_in_threads(workers, self._wiring.local)
+        self._wiring.close()
+        return step
+
+    def _save(self, step: int, stage: Stage) -> None:
+        """Write a shard. A full disk costs the checkpoint, not the training."""
+        checkpoints = self._job.folder.checkpoints
+        try:
+            shard = checkpoints.write(step, f"stage-{stage.index}.pt", stage.state_dict())
+        except CheckpointError as error:
+            where = f"stage {stage.index}"
+            self._mail.post(
+                {"event": "shards_failed", "step": step, "where": where, "text": str(error)}
+            )
+        else:
+            self._post_shards(step, stage.index, [shard])
+
+    def _finish(self, workers: Sequence[Worker], step: int, device: torch.device) -> None:
+        """Report; then wait for the word to end, or to time the slowest stage alone."""
+        for worker in workers:
+            recorder, index = worker.recorder, worker.stage.index
+            self._mail.post(
+                {
+                    "event": "finished",
+                    "step": step,
+                    "stage": index,
+                    "rank": self._member.rank,
+                    "summary": recorder.summary(),
+                    "spans": recorder.timeline.events(index),
+                }
+            )
+        while not ordered(self._store, "finish"):
+            alone = ordered(self._store, "alone")
+            if alone is not None and int(alone) in self._stages:
+                self._measure_alone(workers[self._stages.index(int(alone))], device)
+                self._await_order("finish")
+            time.sleep(POLL_SECONDS)
+
+    def _measure_alone(self, worker: Worker, device: torch.device) -> None:
+        seconds = None
+        if worker.last_batch is not None:
+            steps = self._job.config.measure.alone
+            seconds = seconds_alone(worker.stage, worker.last_batch, steps=steps, device=device)
+        self._mail.post({"event": "alone", "stage": worker.stage.index, "seconds": seconds})
+
+    def _warn(self, text: str) -> None:
+        if self._wiring is not None:
+            self._wiring.warn(text, WARN_SECONDS)
