@@ -21,13 +21,13 @@ peak resident memory, before the outer step (after one plain gradient) and after
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -168,8 +168,7 @@ class Whole(nn.Module):
 
 def with_higher(case: Case) -> Gradients:
     """Differentiate through ``higher``'s optimizer, with one combined loss per step."""
-    import higher
-
+    higher = importlib.import_module("higher")
     whole = Whole(case.relaxation)
     names = [name for name, _ in whole.named_parameters()]
     alpha, beta = (t.clone().requires_grad_() for t in (case.choices.alpha, case.choices.beta))
@@ -211,9 +210,7 @@ def ways(options: argparse.Namespace) -> dict[str, Callable[[], Gradients]]:
         "unroll": lambda: unroll(fast),
         "unroll, torch": lambda: unroll(stock),
     }
-    with suppress(ImportError):
-        import higher  # noqa: F401
-
+    if importlib.util.find_spec("higher"):
         third = Case(options, fast=False)
         found["higher"] = lambda: with_higher(third)
     return found

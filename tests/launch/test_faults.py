@@ -193,7 +193,8 @@ def test_ctrl_c_twice_ends_at_once(project: Path) -> None:
     head = "heads={_target_:search.heads.Failing,step:60,kind:hang}"
     process = start("train", *LONG, head, "name=impatient", cwd=project)
     folder = project / "runs" / "impatient"
-    wait_for(lambda: at_step(folder, 50), text="step 50")
+    wait_for(lambda: at_step(folder, 55), text="step 55")
+    time.sleep(3.0)  # until it hangs at step 60, also on a machine that is busy
     pids = runs.pids(folder)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
