@@ -29,7 +29,7 @@ def forecast(preparation: SearchPreparation) -> str:
     weights = sum(tensor.nbytes for tensor in relaxation.initial())
     snapshot = 2 * weights + sum(buffer.nbytes for buffer in relaxation.buffers())
     graph = _graph_bytes(relaxation, job.task.example(2)) // 2 * config.train.batch_size
-    graphs = 1 + settings.keep_graphs
+    graphs = min(settings.inner_steps, 1 + settings.keep_graphs)
     points = (settings.inner_steps + 2) * 2 * weights
     kept = settings.memory * snapshot
     ranks = "\n".join(f"  rank {rank}: on {job.device(rank, rank)}" for rank in range(job.ranks))
