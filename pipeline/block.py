@@ -24,7 +24,7 @@ from .message import Kind, Message, dense
 from .meter import LossMeter
 from .optimization import OptimizationConfig, Schedule
 from .optimizer import make_optimizer
-from .seed import derive
+from .seed import derive, set_seed
 
 __all__ = ["Block", "Criterion", "InPlaceHeadError", "Metric", "Place", "autocast"]
 
@@ -269,11 +269,8 @@ class Block:
         return autocast(self.place.device, self._config.precision)
 
     def _seed(self, step: int) -> None:
-        """Seed what dropout draws from. ``torch.manual_seed`` would queue work for idle GPUs."""
         seed = derive(self.place.seed, "step", step, "stage", self.index)
-        if self.place.device.type == "cuda":
-            torch.cuda.default_generators[self.place.device.index or 0].manual_seed(seed)
-        torch.default_generator.manual_seed(seed)
+        set_seed(seed, self.place.device)
 
 
 def _keep_local(metric: Any) -> None:

@@ -13,7 +13,7 @@ import operator
 
 import torch
 
-__all__ = ["derive", "generator"]
+__all__ = ["derive", "generator", "set_seed"]
 
 
 def derive(seed: int, *parts: int | str) -> int:
@@ -40,3 +40,13 @@ def generator(seed: int, *parts: int | str, device: torch.device | str = "cpu") 
         device: Where the generator draws. Devices differ in the numbers they draw.
     """
     return torch.Generator(device=device).manual_seed(derive(seed, *parts))
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from on ``device``.
+
+    ``torch.manual_seed`` would seed every other GPU too, and queue work for those that are idle.
+    """
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    torch.default_generator.manual_seed(seed)

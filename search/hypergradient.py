@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..pipeline.seed import set_seed
 from .descent import Adjoint, Descent, Point
 from .mixed_gradient import Choices, Graph, build_graph, mixed_gradient
 from .relaxation import Relaxation
 
-__all__ = ["Batch", "Hypergradient", "hypergradient", "set_seed"]
+__all__ = ["Batch", "Hypergradient", "hypergradient"]
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,6 @@ def _rebuild(
     """Return the gradients of a step with their graph; dropout draws what it drew there."""
     set_seed(batch.seed, batch.x.device)
     return build_graph(relaxation, weights, batch.x, batch.y, choices)
-
-
-def set_seed(seed: int, device: torch.device) -> None:
-    """Let dropout draw what belongs to a step, each time that the step is done."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
 def _outer_loss(

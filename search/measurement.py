@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import HeadSpec, Network, make_head
-from ..pipeline.seed import derive
+from ..pipeline.seed import derive, set_seed
 from .jsonfile import shown
 from .profile import Profile, ProfileError
 
@@ -78,7 +78,7 @@ def profile_network(
         raise ProfileError(f"repeats={repeats}, warmup={warmup}: give at least 1 and 0")
     device = batch.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        _seed(device, derive(seed, "profile"))
+        set_seed(derive(seed, "profile"), device)
         bench = _Bench(network, batch.detach(), labels, make_optimizer, loss, autocast)
         bench.add_heads(heads)
         for _ in range(warmup + repeats):
@@ -310,13 +310,6 @@ def _input(h: Tensor, *, gradient: bool = False) -> Tensor:
     if gradient and h.is_floating_point():
         return h.detach().requires_grad_().clone()
     return h.clone()
-
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed this device alone; ``torch.manual_seed`` would seed the other GPUs as well."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
 def _device_name(device: torch.device) -> str:

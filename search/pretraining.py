@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from ..pipeline.optimization import OptimizationConfig, Schedule
-from ..pipeline.seed import derive
+from ..pipeline.seed import derive, set_seed
 from .descent import Descent, Point
-from .hypergradient import set_seed
 from .mixed_gradient import Choices, mixed_gradient
 from .relaxation import Relaxation
 from .snapshots import Snapshot, Snapshots, take_snapshot

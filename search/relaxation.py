@@ -15,19 +15,17 @@ layer l + 1 are mixed by softmax(alpha_l). SEDONA (Pyeon et al., ICLR 2021), sec
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..models import Network
+from ..pipeline.block import Criterion
 from .second_order import speed_up
 
-__all__ = ["Criterion", "Relaxation"]
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""From logits (B, classes) and labels (B,) to a scalar: the mean loss over the batch."""
+__all__ = ["Relaxation"]
 
 
 class Relaxation:

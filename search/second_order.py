@@ -1,8 +1,8 @@
 """Convolution and batch norm with second derivatives that cost what they should.
 
 Torch differentiates the backward pass of a convolution by convolving with kernels as large as the
-images, and group by group, and that of a batch norm by some thirty passes over the activations.
-A hypergradient consists of little else. Both derivatives are short, written down:
+images, and group by group, and that of a batch norm by a pass over the activations for each of its
+many terms. A hypergradient consists of little else. Both derivatives are short, written down:
 
     convolution   y = x * w is bilinear, and so is each of its gradients:
                   <g_x, u> = <g, u * w>      <g_w, u> = <g, x * u>

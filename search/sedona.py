@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from ..pipeline.optimization import OptimizationConfig, Schedule
-from ..pipeline.seed import derive
+from ..pipeline.seed import derive, set_seed
 from .descent import Descent
 from .exchange import ALONE, Exchange
-from .hypergradient import Batch, hypergradient, set_seed
+from .hypergradient import Batch, hypergradient
 from .mixed_gradient import Choices, mixed_gradient
 from .pretraining import Pretraining, SearchSource
 from .relaxation import Relaxation
