@@ -21,7 +21,7 @@ from ..models import Network, layer_shapes, make_head, make_network, network_of
 from ..pipeline.block import Criterion
 from ..pipeline.optimization import OptimizationConfig
 from ..pipeline.seed import derive
-from ..search.decoupling import Decoupling
+from ..search.decoupling import NO_HEAD, Decoupling
 from .config import RunConfig
 from .data import Data, data_from, load_data
 from .job import Objects, Task
@@ -147,7 +147,7 @@ def _load_weights(network: Network, path: Path) -> None:
 
 
 def build_heads(network: Network, decoupling: Decoupling, task: Task, seed: int) -> list[nn.Module]:
-    """Make the head of each block but the last, on the CPU.
+    """Make the head of each block but the last, on the CPU; an identity for ``NO_HEAD``.
 
     Args:
         network: The network.
@@ -164,8 +164,11 @@ def build_heads(network: Network, decoupling: Decoupling, task: Task, seed: int)
         shapes = layer_shapes(network, task.example())
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
-    made = []
+    made: list[nn.Module] = []
     for cut, head in zip(decoupling.cuts, decoupling.heads, strict=True):
+        if head == NO_HEAD:
+            made.append(nn.Identity())
+            continue
         with seeded(seed, "head", cut):
             try:
                 made.append(

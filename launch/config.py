@@ -150,8 +150,9 @@ class TrainConfig(RunConfig):
 
     method: str = "decoupled"
     blocks: int = 2
-    decoupling: str = "balanced"
+    decoupling: str | None = None
     cuts: list[int] | None = None
+    ablation: str | None = None
     heads: Any = None
     runtime: str = "pipeline"
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)

@@ -96,6 +96,7 @@ class Block:
         criterion: The local loss.
         examiner: The loss that evaluations report; by default the local loss.
         metrics: Further metrics of an evaluation, by name.
+        extra: Further modules that only the training needs, by name; they learn with the block.
     """
 
     def __init__(
@@ -108,20 +109,22 @@ class Block:
         criterion: Criterion,
         examiner: Criterion | None = None,
         metrics: Mapping[str, Any] | None = None,
+        extra: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.index = place.index
         self.place = place
         self._config = config
-        self.body = body.to(place.device)
-        self.head = head.to(place.device)
-        if config.channels_last:
-            self.body = self.body.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            self.head = self.head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.body, self.head = body, head
+        self.modules = {"body": body, "head": head, **(extra or {})}
+        for module in self.modules.values():
+            module.to(place.device)
+            if config.channels_last:
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._criterion = criterion
         self._examiner = examiner or criterion
         self.parameters = [
             parameter
-            for module in (self.body, self.head)
+            for module in self.modules.values()
             for parameter in module.parameters()
             if parameter.requires_grad
         ]
@@ -140,8 +143,8 @@ class Block:
         x, y = message.tensors
         self._probe(x)
         self._seed(message.step)
-        self.body.train()
-        self.head.train()
+        for module in self.modules.values():
+            module.train()
         rate = self._schedule.apply(self.optimizer, message.step)
         self.optimizer.zero_grad(set_to_none=True)
         outputs: list[Tensor] = []
@@ -203,16 +206,15 @@ class Block:
         Schedules and random numbers are functions of the step, so they have no state.
         """
         return {
-            "body": self.body.state_dict(),
-            "head": self.head.state_dict(),
+            **{name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :meth:`~blockstep.pipeline.stage.Stage.load_state_dict`."""
-        self.body.load_state_dict(state["body"])
-        self.head.load_state_dict(state["head"])
+        for name, module in self.modules.items():
+            module.load_state_dict(state[name])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 

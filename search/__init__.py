@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .ablation import random_cuts, random_heads
     from .balance import balanced_cuts, best_cuts, predicted
     from .decoupling import Decoupling, DecouplingError
     from .measurement import profile_network
@@ -27,6 +28,8 @@ __all__ = [
     "predicted",
     "profile_network",
     "published",
+    "random_cuts",
+    "random_heads",
     "random_split",
     "uniform",
 ]
@@ -42,6 +45,8 @@ _HOMES = {
     "predicted": "balance",
     "profile_network": "measurement",
     "published": "tables",
+    "random_cuts": "ablation",
+    "random_heads": "ablation",
     "random_split": "split",
     "uniform": "split",
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..models import HeadSpec
-from .decoupling import Decoupling, DecouplingError
+from .decoupling import NO_HEAD, Decoupling, DecouplingError
 from .jsonfile import shown
 from .profile import Profile
 from .split import check_blocks
@@ -25,21 +25,23 @@ def balanced_cuts(profile: Profile, blocks: int, head: HeadSpec) -> tuple[int, .
     Args:
         profile: What the layers and the head cost.
         blocks: How many blocks to make.
-        head: The head of each block but the last, one of those in the profile.
+        head: The head of each block but the last: one of those in the profile, or ``NO_HEAD``.
 
     Raises:
         DecouplingError: There are fewer layers than blocks, or no possible cuts.
         ProfileError: The head was not measured.
     """
     check_blocks(profile.layers, blocks)
-    index = profile.head_index(head) if blocks > 1 else 0
+    feedback = head == NO_HEAD
+    index = None if blocks == 1 or feedback else profile.head_index(head)
 
     def cost(first: int, last: int) -> float:
         if last < profile.layers:
-            fits = profile.fits(last, index)
-            return profile.block_seconds(first, last, index) if fits else math.inf
+            if index is not None and not profile.fits(last, index):
+                return math.inf
+            return profile.block_seconds(first, last, index, feedback=feedback)
         trains = sum(profile.parameters[first - 1 :]) + profile.classifier_parameters > 0
-        return profile.block_seconds(first, last) if trains else math.inf
+        return profile.block_seconds(first, last, feedback=feedback) if trains else math.inf
 
     try:
         return best_cuts(profile.layers, blocks, cost)
@@ -56,7 +58,7 @@ def predicted(profile: Profile, cuts: Sequence[int], head: HeadSpec) -> list[flo
     Args:
         profile: What the layers and the head cost.
         cuts: Where the network is cut.
-        head: The head of each block but the last.
+        head: The head of each block but the last, or ``NO_HEAD``.
 
     Raises:
         DecouplingError: The cuts do not fit the layers.
@@ -65,9 +67,10 @@ def predicted(profile: Profile, cuts: Sequence[int], head: HeadSpec) -> list[flo
     cuts = tuple(cuts)
     decoupling = Decoupling(profile.network, profile.layers, cuts, (head,) * len(cuts))
     *others, (first, last) = decoupling.bounds()
-    index = profile.head_index(head) if others else None
-    seconds = [profile.block_seconds(*bounds, index) for bounds in others]
-    return [*seconds, profile.block_seconds(first, last)]
+    feedback = head == NO_HEAD
+    index = None if not others or feedback else profile.head_index(head)
+    seconds = [profile.block_seconds(*bounds, index, feedback=feedback) for bounds in others]
+    return [*seconds, profile.block_seconds(first, last, feedback=feedback)]
 
 
 def best_cuts(layers: int, blocks: int, cost: Cost) -> tuple[int, ...]:

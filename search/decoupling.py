@@ -22,7 +22,18 @@ from typing import Any
 from ..models import HeadSpec
 from .jsonfile import Format, shown
 
-__all__ = ["FORMAT", "Decoupling", "DecouplingError", "HeadSpec", "check_head", "head_name"]
+__all__ = [
+    "FORMAT",
+    "NO_HEAD",
+    "Decoupling",
+    "DecouplingError",
+    "HeadSpec",
+    "check_head",
+    "head_name",
+]
+
+NO_HEAD = "none"
+"""The head of a block that has no loss of its own: its errors come from the block after it."""
 
 
 class DecouplingError(ValueError):

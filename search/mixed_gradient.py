@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .relaxation import Relaxation
 
-__all__ = ["Choices", "Graph", "build_graph", "mixed_gradient"]
+__all__ = ["Choices", "Graph", "build_graph", "fork", "mixed_gradient"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def mixed_gradient(
         a = layer(a)
         local = a
         if index < relaxation.depth - 1:
-            local, a = _Fork.apply(a, *shares[index])  # pyright: ignore[reportGeneralTypeIssues]
+            local, a = fork(a, *shares[index])
         logits = relaxation.mixed(index, local, mixture)
         losses.append(relaxation.criterion(logits, y))
     total = torch.stack(losses)
@@ -171,6 +171,17 @@ def _grad(output: Tensor, inputs: Sequence[Tensor], seed: Tensor | None = None) 
         )
     by_input = {id(one): gradient for one, gradient in zip(wanted, found, strict=bool(found))}
     return [by_input.get(id(one), torch.zeros_like(one)) for one in inputs]
+
+
+def fork(a: Tensor, local: float, above: float) -> tuple[Tensor, Tensor]:
+    """Return a layer's output twice, for its heads and for the next layer.
+
+    Args:
+        a: The output.
+        local: Weight of the error that comes back from the heads.
+        above: Weight of the error that comes back from the next layer.
+    """
+    return _Fork.apply(a, local, above)  # pyright: ignore[reportReturnType]
 
 
 class _Fork(torch.autograd.Function):

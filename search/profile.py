@@ -114,7 +114,9 @@ class Profile:
             )
         return self.heads.index(head)
 
-    def block_seconds(self, first: int, last: int, head: int | None = None) -> float:
+    def block_seconds(
+        self, first: int, last: int, head: int | None = None, *, feedback: bool = False
+    ) -> float:
         """Predict the busy seconds per step of a block.
 
         The time of a head includes the gradient of its input, even in a block that has nothing
@@ -125,6 +127,8 @@ class Profile:
             last: Its last layer.
             head: Which of :attr:`heads` it has; None for the classifier, which the block that
                 ends with the last layer has, and no other.
+            feedback: Whether errors come from the block after it, so that it needs no head, and
+                go on to the block before it.
 
         Raises:
             ProfileError: There are no such layers, or the head does not fit there.
@@ -133,9 +137,10 @@ class Profile:
             raise ProfileError(
                 f"{self.network} has layers 1-{self.layers}; there is no block {first}-{last}"
             )
-        seconds = self._head_seconds(last, head)
+        headless = feedback and last < self.layers
+        seconds = 0.0 if headless else self._head_seconds(last, head)
         # A gradient goes on towards the input only while a layer before has use for it.
-        wanted = False
+        wanted = feedback and first > 1
         for layer in range(first - 1, last):
             seconds += self.inner[layer] if wanted else self.entry[layer]
             seconds += self.update[layer]

@@ -25,7 +25,7 @@ from ..models import Network
 from ..pipeline.block import Criterion
 from .second_order import speed_up
 
-__all__ = ["Relaxation"]
+__all__ = ["Relaxation", "mix"]
 
 
 class Relaxation:
@@ -142,8 +142,7 @@ class Relaxation:
         """
         if index == self.depth - 1:
             return self.classifier(a)
-        logits = [head(a) for head in self.heads[index]]
-        return torch.stack(logits, -1) @ mixture[index].to(logits[0].dtype)
+        return mix([head(a) for head in self.heads[index]], mixture[index])
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the classifier's logits (B, classes)."""
@@ -164,6 +163,16 @@ class Relaxation:
                     self._slots.append((module, name))
                     self._initial.append(weight.detach())
         return range(start, len(self.names))
+
+
+def mix(logits: Sequence[Tensor], mixture: Tensor) -> Tensor:
+    """Return the weighted sum of the logits (B, classes) of M heads (Eq. 3).
+
+    Args:
+        logits: Of each head.
+        mixture: Their weights, (M,).
+    """
+    return torch.stack(list(logits), -1) @ mixture.to(logits[0].dtype)
 
 
 def _candidates(network: Network, pool: Sequence[Sequence[Any]]) -> int:

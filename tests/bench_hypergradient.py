@@ -267,7 +267,9 @@ def one_case(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Compare times, or memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--size", type=int, default=32)

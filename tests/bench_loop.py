@@ -118,7 +118,9 @@ def equal(folder: Path, name: str, steps: int, weights: Path) -> bool:
 
 def main() -> None:
     """Measure and print one line per repeat, then the medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--data", default="fashion_mnist")

@@ -11,8 +11,8 @@ from torch import Tensor
 from ...search.mixed_gradient import Choices, build_graph
 from ...search.relaxation import Relaxation
 from ..folder import existing_parent
-from .pool import build_relaxation
 from .preparation import SearchPreparation
+from .relaxation import build_relaxation
 
 __all__ = ["forecast"]
 

@@ -18,6 +18,7 @@ from ..devices import check_devices, cores, device_kind, threads_per_rank
 from ..folder import RunFolder, default_name
 from ..job import Objects
 from ..membership import Membership
+from ..pool import candidates
 from ..preparation import (
     Preparation,
     check_facts,
@@ -31,7 +32,6 @@ from ..refusal import ConfigError
 from .config import SearchConfig
 from .job import SearchJob
 from .limits import too_many_ranks
-from .pool import candidates
 
 __all__ = ["SearchPreparation", "check_ranks", "prepare"]
 

@@ -29,7 +29,7 @@ from .checkpoint import SearchCheckpoints
 from .exchange import GlooExchange
 from .job import SearchJob
 from .pace import Pace
-from .pool import build_relaxation
+from .relaxation import build_relaxation
 from .source import DataSource
 
 __all__ = ["SearchRank"]

@@ -3,35 +3,76 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...models import Network
 from ...pipeline.block import Block, Place
+from ...search.continuous import ContinuousBlock
+from ...search.mixed_gradient import Choices
 from ..assembly import build_criterion, build_examiner, build_metrics
+from ..pool import candidates
 from .job import TrainJob
 
-__all__ = ["build_block", "whole_network_block"]
+__all__ = ["BUILDERS", "build_block", "whole_network_block"]
 
 
 def build_block(
     job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
 ) -> Block:
-    """Make the stage that trains block ``stage``, from 1."""
+    """Make the stage that trains block ``stage``, from 1, by the method of the run."""
+    return BUILDERS[job.config.method](job, stage, network=network, heads=heads, device=device)
+
+
+def _decoupled(
+    job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
+) -> Block:
     first, last = job.decoupling.bounds()[stage - 1]
-    config = job.config.train
     place = Place(stage, job.decoupling.blocks, device, job.config.seed)
     return Block(
         network.body(first, last),
         network.classifier if place.last else heads[stage - 1],
         place=place,
-        config=config,
-        criterion=build_criterion(config),
-        examiner=build_examiner(config),
-        metrics=build_metrics(config, job.task.classes),
+        **_common(job),
     )
+
+
+def _continuous(
+    job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
+) -> Block:
+    found = job.decoupling
+    assert found.pool is not None
+    pool = list(candidates(network, found.pool, job.task, job.config.seed, key="decoupling"))
+    return ContinuousBlock(
+        network,
+        pool,
+        choices=Choices(torch.tensor(found.alpha), torch.tensor(found.beta)),
+        place=Place(stage, 1, device, job.config.seed),
+        **_common(job),
+    )
+
+
+def _common(job: TrainJob) -> dict[str, Any]:
+    config = job.config.train
+    return {
+        "config": config,
+        "criterion": build_criterion(config),
+        "examiner": build_examiner(config),
+        "metrics": build_metrics(config, job.task.classes),
+    }
+
+
+BUILDERS: Mapping[str, Callable[..., Block]] = {
+    "decoupled": _decoupled,
+    "sedona": _decoupled,
+    "sedona_continuous": _continuous,
+    "dgl": _decoupled,
+    "backprop": _decoupled,
+}
+"""How the methods make their stages."""
 
 
 def whole_network_block(job: TrainJob, network: Network, device: torch.device) -> Block:

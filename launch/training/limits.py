@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..config import TrainConfig
 from ..limits import CHOICES, COUNT, OR_NONE, RANGES, Limits, at, check, check_heads
-from ..refusal import Refusals, closest
+from ..refusal import Refusals, closest, shown
+from .method import METHODS, Method
 
-__all__ = ["LIMITS", "METHODS", "check_train", "infer_train"]
+__all__ = ["LIMITS", "check_train", "infer_train"]
 
-METHODS = ("decoupled", "sedona", "backprop")
+ABLATIONS = ("alpha", "beta")
 
 
 def infer_train(config: TrainConfig, given: set[str]) -> None:
@@ -20,9 +21,9 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
     if "blocks" not in given:
         if config.cuts is not None:
             config.blocks = len(config.cuts) + 1
-        elif config.method == "backprop":
+        elif _method(config).whole:
             config.blocks = 1
-        elif Path(config.decoupling).is_file():
+        elif config.decoupling is not None and Path(config.decoupling).is_file():
             # Imported here: everything else is checked without loading torch.
             from ...search.decoupling import Decoupling, DecouplingError
 
@@ -31,36 +32,41 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
                 config.blocks = Decoupling.load(config.decoupling).blocks
 
 
+def _method(config: TrainConfig) -> Method:
+    """Return the learning rule; an unknown one is refused by name, and is nothing special."""
+    return METHODS.get(config.method, Method())
+
+
 def check_train(config: TrainConfig, refusals: Refusals) -> None:
     """Note every impossible value of a configuration whose types are right."""
     check(config, LIMITS, refusals)
 
 
 def _blocks(config: TrainConfig, refusals: Refusals) -> None:
-    if config.method == "backprop" and (config.blocks != 1 or config.cuts):
+    if _method(config).whole and (config.blocks != 1 or config.cuts):
         key = "cuts" if config.cuts else "blocks"
         refusals.add(
             key,
             at(config, key),
-            "method=backprop trains the whole network as one block; leave blocks and cuts out,"
-            " or choose method=decoupled",
+            f"method={config.method} trains the whole network as one block; leave blocks and cuts"
+            " out, or choose method=decoupled",
         )
 
 
 def _cuts(config: TrainConfig, refusals: Refusals) -> None:
-    cuts, default = config.cuts, TrainConfig().decoupling
+    cuts = config.cuts
     if cuts is None:
         return
     if any(cut < 1 for cut in cuts) or any(a >= b for a, b in itertools.pairwise(cuts)):
         refusals.add("cuts", cuts, "must be strictly increasing layers, counted from 1")
-    if len(cuts) != config.blocks - 1 and config.method != "backprop":
+    if len(cuts) != config.blocks - 1 and not _method(config).whole:
         refusals.add(
             "cuts",
             cuts,
             f"{len(cuts)} cuts make {len(cuts) + 1} blocks, but blocks={config.blocks};"
             f" give {config.blocks - 1} cuts or blocks={len(cuts) + 1}",
         )
-    if config.decoupling != default:
+    if config.decoupling is not None:
         refusals.add(
             "cuts", cuts, f"decoupling={config.decoupling} also says where to cut; give one of them"
         )
@@ -69,6 +75,8 @@ def _cuts(config: TrainConfig, refusals: Refusals) -> None:
 def _decoupling(config: TrainConfig, refusals: Refusals) -> None:
     known = ("balanced", "uniform", "random")
     value = config.decoupling
+    if value is None:
+        return
     # A bare word without .json is taken for a misspelt choice, not for a file.
     if not (value in known or "/" in value.strip("/") or value.endswith(".json")):
         refusals.add(
@@ -79,8 +87,46 @@ def _decoupling(config: TrainConfig, refusals: Refusals) -> None:
         )
 
 
+def _learned(config: TrainConfig, refusals: Refusals) -> None:
+    """Check what only works with what a search learned."""
+    kind = config.decoupling
+    learned = kind is not None and kind not in ("balanced", "uniform", "random")
+    if config.method == "sedona_continuous":
+        if kind is None or not learned or kind.startswith("sedona/"):
+            refusals.add(
+                "decoupling",
+                kind,
+                "method=sedona_continuous mixes by learned alpha and beta; give the"
+                " decoupling.json of a search",
+            )
+        for key in ("heads", "ablation"):
+            if at(config, key) is not None:
+                refusals.add(
+                    key,
+                    at(config, key),
+                    "method=sedona_continuous takes cuts and heads as the search left them, mixed;"
+                    " leave it out",
+                )
+    if config.ablation is None:
+        return
+    if config.ablation not in ABLATIONS:
+        refusals.add("ablation", config.ablation, f"choose one of {', '.join(ABLATIONS)}, or null")
+    if not learned:
+        refusals.add(
+            "ablation",
+            config.ablation,
+            "replaces half of what a search found by chance; give decoupling=sedona/NAME or the"
+            f" decoupling.json of a search, not {shown(kind)}",
+        )
+    if config.ablation == "beta" and config.heads is not None:
+        refusals.add("heads", config.heads, "ablation=beta draws the heads; give one of them")
+
+
 def _heads(config: TrainConfig, refusals: Refusals) -> None:
     if config.heads is None:
+        return
+    if _method(config).heads == "none":
+        refusals.add("heads", config.heads, f"method={config.method} has no heads; leave it out")
         return
     listed = isinstance(config.heads, list)
     wanted = config.heads if listed else [config.heads]
@@ -103,7 +149,7 @@ def _profile(config: TrainConfig, refusals: Refusals) -> None:
 LIMITS = Limits(
     choices={
         **CHOICES,
-        "method": METHODS,
+        "method": tuple(METHODS),
         "runtime": ("pipeline", "sequential"),
         "pipeline.link": ("auto", "local", "gloo", "nccl"),
     },
@@ -120,5 +166,5 @@ LIMITS = Limits(
         "profile.start": OR_NONE,
         "profile.steps": COUNT,
     },
-    relations=(_blocks, _cuts, _decoupling, _heads, _profile),
+    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _profile),
 )

@@ -18,10 +18,12 @@ from ...search import (
     balanced_cuts,
     predicted,
     published,
+    random_cuts,
+    random_heads,
     random_split,
     uniform,
 )
-from ...search.decoupling import DecouplingError
+from ...search.decoupling import NO_HEAD, DecouplingError
 from ..assembly import build_data, build_heads, build_network, task_of
 from ..compose import apply_overrides
 from ..config import TrainConfig
@@ -43,11 +45,12 @@ from ..preparation import (
 )
 from ..refusal import ConfigError
 from .job import TrainJob
+from .method import METHODS
 from .placement import place
 
 __all__ = ["TrainPreparation", "check_ranks", "prepare"]
 
-DEFAULT_HEAD = "aux1"
+PUBLISHED_POOL = ("aux1", "aux2", "aux3", "aux4")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,8 @@ def prepare(
     config.device, config.pipeline.link = placement.kind, placement.link
     if config.train.threads is None:
         config.train.threads = threads_per_rank(local_ranks or config.blocks)
+    if config.cuts is None:
+        config.decoupling = config.decoupling or METHODS[config.method].decoupling
     if config.evaluate.every is None:
         config.evaluate.every = max(1, config.train.steps // 10)
     if config.evaluate.batch_size is None:
@@ -193,9 +198,11 @@ def _decouple(
             f"blocks={blocks}, but {network.name} has {layers} layers; "
             f"give blocks between 1 and {layers}"
         )
-    kind = config.decoupling
+    kind = config.decoupling or ""
     seconds = None
     try:
+        if config.method == "sedona_continuous":
+            return _learned(config, network), None
         if config.cuts is not None:
             cuts = tuple(config.cuts)
         elif kind == "uniform":
@@ -205,7 +212,7 @@ def _decouple(
         elif kind == "balanced":
             cuts, seconds = _balance(config, network, data)
         else:
-            return _found(config, network), None
+            return _found(config, kind, network), None
         heads = _heads(config, len(cuts))
         return Decoupling(network.name, layers, cuts, heads), seconds
     except DecouplingError as error:
@@ -214,9 +221,8 @@ def _decouple(
         raise ConfigError(f"decoupling={kind}: {error}") from error
 
 
-def _found(config: TrainConfig, network: Network) -> Decoupling:
+def _found(config: TrainConfig, kind: str, network: Network) -> Decoupling:
     """Take a published decoupling or a file."""
-    kind = config.decoupling
     if kind.startswith("sedona/"):
         found = published(kind.removeprefix("sedona/"), config.blocks)
     elif kind.endswith(".json") or Path(kind).exists():
@@ -227,11 +233,30 @@ def _found(config: TrainConfig, network: Network) -> Decoupling:
             "of a decoupling.json"
         )
     found.check(network.name, len(network.layers))
+    if config.ablation == "alpha":
+        found = random_cuts(found, seed=config.seed)
+    elif config.ablation == "beta":
+        found = random_heads(found, found.pool or PUBLISHED_POOL, seed=config.seed)
     return found if config.heads is None else found.with_heads(config.heads)
 
 
+def _learned(config: TrainConfig, network: Network) -> Decoupling:
+    """Take what a search learned, with no cut made."""
+    found = Decoupling.load(Path(config.decoupling or ""))
+    found.check(network.name, len(network.layers))
+    for key in ("alpha", "beta"):
+        rows = getattr(found, key) or ()
+        if found.pool is None or len(rows) != found.layers - 1:
+            raise ConfigError(
+                f"method=sedona_continuous: {config.decoupling} has {len(rows)} rows of {key} and "
+                f"{len(found.pool or ())} heads in its pool; it needs {found.layers - 1} rows and "
+                "the pool, so give the decoupling.json of a search"
+            )
+    return dataclasses.replace(found, cuts=(), heads=(), by_blocks=None)
+
+
 def _heads(config: TrainConfig, count: int) -> tuple[Any, ...]:
-    spec = DEFAULT_HEAD if config.heads is None else config.heads
+    spec = METHODS[config.method].heads if config.heads is None else config.heads
     if not isinstance(spec, list):
         return (spec,) * count
     if len(spec) != count:
@@ -251,7 +276,8 @@ def _balance(
     heads = _heads(config, config.blocks - 1)
     head = heads[0]
     device = place(config).device(0, 0)
-    profile = measure_profile(config, network, data, heads=[head], device=device)
+    measured = [] if head == NO_HEAD else [head]
+    profile = measure_profile(config, network, data, heads=measured, device=device)
     cuts = balanced_cuts(profile, config.blocks, head)
     return cuts, predicted(profile, cuts, head)
 

@@ -63,7 +63,10 @@ class TrainRank(Rank[TrainJob]):
             device,
             stages=self._stages,
             parameters=[parameters(block.body) for block in blocks],
-            head_parameters=[parameters(block.head) for block in blocks],
+            head_parameters=[
+                sum(parameters(part) for name, part in block.modules.items() if name != "body")
+                for block in blocks
+            ],
         )
         if feed is not None:
             self._measure_backprop(network, device)

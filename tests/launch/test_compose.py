@@ -16,7 +16,8 @@ from blockstep.launch.config import TrainConfig
 from blockstep.launch.limits import HEADS
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.schema import leaves
-from blockstep.launch.training.limits import LIMITS, METHODS
+from blockstep.launch.training.limits import LIMITS
+from blockstep.launch.training.method import METHODS
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import getbase
 from hypothesis import given, settings
@@ -203,7 +204,10 @@ def test_decouplings(decoupling: str):
 )
 def test_every_choice_is_accepted(key: str, value: str):
     """Each listed choice composes."""
-    more = {"multistep": ["train.milestones=[1]"]}.get(value, [])
+    more = {
+        "multistep": ["train.milestones=[1]"],
+        "sedona_continuous": ["decoupling=a/decoupling.json"],
+    }.get(value, [])
     values = asdict(compose("train", [f"{key}={value}", *more]))
     for name in key.split("."):
         values = values[name]
@@ -303,7 +307,7 @@ REFUSED = [
     ("measure.backprop=-1", "at least 0"),
     # choices
     ("method=sedonna", "did you mean sedona?"),
-    ("method=dgl", "decoupled, sedona, backprop"),
+    ("method=dgll", "did you mean dgl?"),
     ("runtime=threads", "pipeline, sequential"),
     ("device=gpu", "auto, cpu, cuda"),
     ("train.optimizer=adamv", "did you mean adam"),
@@ -398,6 +402,31 @@ def test_words_that_are_no_assignment(word: str, hint: str):
 RELATIONS = [
     (["method=backprop", "blocks=2"], "blocks=2", "method=backprop"),
     (["method=backprop", "cuts=[3]"], "cuts=[3]", "one block"),
+    (["method=sedona_continuous"], "decoupling=null", "give the decoupling.json of a search"),
+    (
+        ["method=sedona_continuous", "decoupling=sedona/resnet50"],
+        "decoupling=sedona/resnet50",
+        "learned alpha and beta",
+    ),
+    (
+        ["method=sedona_continuous", "decoupling=a/d.json", "blocks=2"],
+        "blocks=2",
+        "trains the whole network as one block",
+    ),
+    (
+        ["method=sedona_continuous", "decoupling=a/d.json", "heads=aux1"],
+        "heads=aux1",
+        "as the search left them",
+    ),
+    (
+        ["method=sedona_continuous", "decoupling=a/d.json", "ablation=beta"],
+        "ablation=beta",
+        "as the search left them",
+    ),
+    (["method=backprop", "heads=aux1"], "heads=aux1", "method=backprop has no heads"),
+    (["ablation=beta"], "ablation=beta", "decoupling.json of a search, not null"),
+    (["ablation=gamma", "decoupling=a/d.json"], "ablation=gamma", "choose one of alpha, beta"),
+    (["ablation=beta", "decoupling=a/d.json", "heads=aux1"], "heads=aux1", "ablation=beta draws"),
     (["cuts=[3]", "blocks=4"], "cuts=[3]", "1 cuts make 2 blocks, but blocks=4"),
     (["cuts=[3]", "decoupling=uniform"], "cuts=[3]", "decoupling=uniform"),
     (["heads=[aux1,aux2]", "blocks=2"], "heads=[aux1,aux2]", "2 heads for 2 blocks; give 1"),

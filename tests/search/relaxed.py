@@ -12,7 +12,16 @@ from blockstep.search.mixed_gradient import Choices, mixed_gradient
 from blockstep.search.relaxation import Relaxation
 from torch import Tensor, nn
 
-__all__ = ["CLASSES", "DECAY", "SIZE", "Case", "batch", "make_relaxation", "outer_loss"]
+__all__ = [
+    "CLASSES",
+    "DECAY",
+    "SIZE",
+    "Case",
+    "batch",
+    "make_parts",
+    "make_relaxation",
+    "outer_loss",
+]
 
 CLASSES, SIZE, CHANNELS = 3, 6, 4
 DECAY = Descent(momentum=0.9, weight_decay=1e-2)
@@ -39,6 +48,22 @@ def make_network(depth: int = 4, *, dropout: float = 0.0) -> Network:
     return network_of(nn.Sequential(*layers[:-1], last), name="small")
 
 
+def make_parts(
+    depth: int = 4,
+    *,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> tuple[Network, list[list[nn.Sequential]]]:
+    """Return a network, and two candidate heads for each layer but the last."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = make_network(depth, dropout=dropout)
+        network.module.to(dtype)
+        pool = [[_head(deep=deep).to(dtype) for deep in (False, True)] for _ in range(depth - 1)]
+    return network, pool
+
+
 def make_relaxation(
     depth: int = 4,
     *,
@@ -48,11 +73,7 @@ def make_relaxation(
     fast: bool = True,
 ) -> Relaxation:
     """Return a relaxation with two candidate heads per layer."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = make_network(depth, dropout=dropout)
-        network.module.to(dtype)
-        pool = [[_head(deep=deep).to(dtype) for deep in (False, True)] for _ in range(depth - 1)]
+    network, pool = make_parts(depth, dropout=dropout, dtype=dtype, seed=seed)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     return Relaxation(network, pool, criterion=criterion, fast=fast)
 

@@ -15,6 +15,7 @@ from blockstep.search import (
     best_cuts,
     predicted,
 )
+from blockstep.search.decoupling import NO_HEAD
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -200,3 +201,11 @@ def test_unmeasured_heads_and_impossible_cuts_are_refused():
         predicted(small, (2,), "aux1")
     with pytest.raises(DecouplingError, match="blocks=3, but the network has 2 layers"):
         balanced_cuts(small, 3, "aux1")
+
+
+def test_blocks_without_losses_of_their_own_need_no_head():
+    """Errors come from the block after: each block but the first has to pass them on."""
+    costs = profile((4.0, 2.0, 2.0, 2.0), ())
+    assert balanced_cuts(costs, 2, NO_HEAD) == (2,)
+    assert predicted(costs, (2,), NO_HEAD) == [2.0 + 2.0, 2.0 + 2.0 + 1.0]
+    assert predicted(costs, (), NO_HEAD) == [2.0 + 2.0 + 2.0 + 2.0 + 1.0]

@@ -13,7 +13,7 @@ from blockstep.launch.data import load_data
 from blockstep.launch.job import Objects, Task
 from blockstep.launch.search.checkpoint import SearchCheckpoints
 from blockstep.launch.search.config import SearchConfig
-from blockstep.launch.search.pool import build_relaxation
+from blockstep.launch.search.relaxation import build_relaxation
 from blockstep.launch.search.source import DataSource
 from blockstep.pipeline.checkpoint import CheckpointError, Checkpoints, Shard
 from blockstep.search.sedona import Search

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from blockstep.search import Decoupling
+from blockstep.search import Decoupling, random_cuts, random_heads
 
 from tests.launch import runs
-from tests.launch.runs import Finished, blockstep, finish, same, start, summary, torchrun, wait_for
+from tests.launch.runs import (
+    Finished,
+    blockstep,
+    finish,
+    same,
+    start,
+    states,
+    summary,
+    torchrun,
+    wait_for,
+)
 from tests.launch.users_project import write_project
 
 PRETRAINING, OUTER = 30, 12
@@ -247,6 +258,69 @@ def test_what_was_found_is_deployed(project: Path, whole: Path) -> None:
     deployed = summary(project / "runs" / "deployed")
     assert (deployed["cuts"], deployed["heads"]) == (list(found.cuts), list(found.heads))
     assert deployed["blocks"] == 3
+
+
+@pytest.mark.parametrize(("half", "cuts"), [("alpha", False), ("beta", True)])
+def test_half_of_it_can_be_left_to_chance(
+    project: Path, whole: Path, half: str, cuts: bool
+) -> None:
+    """Table 4: alpha draws the cuts, beta the heads; the other half is as it was learned."""
+    found = Decoupling.load(whole / "decoupling.json").for_blocks(3)
+    expected = {"alpha": random_cuts, "beta": random_heads}[half](found, seed=2)
+    name = f"without-{half}"
+    done = deploy(project, "blocks=3", f"ablation={half}", "seed=2", f"name={name}")
+    assert done.code == 0, done.output
+    result = summary(project / "runs" / name)
+    assert (result["cuts"], result["heads"]) == (list(expected.cuts), list(expected.heads))
+    assert (expected.cuts == found.cuts) == cuts
+
+
+def test_published_heads_are_drawn_from_the_paper_s_pool(project: Path) -> None:
+    """A published decoupling names no pool; what it was chosen from is known."""
+    words = ("model=resnet50", "decoupling=sedona/resnet50", "blocks=4", "ablation=beta")
+    done = blockstep("train", *words, "dry_run=true", cwd=project)
+    assert done.code == 0, done.output
+    done = blockstep(
+        "train", *words[:3], "model.width=0.25", "ablation=alpha", "dry_run=true", cwd=project
+    )
+    assert done.code == 2
+    assert "take the decoupling.json of a search" in done.last_line
+
+
+def test_what_was_found_is_trained_without_choosing(project: Path, whole: Path) -> None:
+    """Table 6: one block; interrupted and resumed it ends the same; evaluate and export know it."""
+    words = ("method=sedona_continuous", "train.steps=6", "checkpoint.every=3", "log.every=1")
+    done = deploy(project, *words, "name=continuous")
+    assert done.code == 0, done.output
+    folder = project / "runs" / "continuous"
+    result, learned = summary(folder), Decoupling.load(whole / "decoupling.json")
+    assert (result["blocks"], result["cuts"], result["method"]) == (1, [], "sedona_continuous")
+    kept = Decoupling.load(folder / "decoupling.json")
+    assert (kept.alpha, kept.beta, kept.pool) == (learned.alpha, learned.beta, learned.pool)
+    done = deploy(project, *words, "name=torn")
+    assert done.code == 0, done.output
+    shutil.rmtree(project / "runs" / "torn" / "checkpoints" / "step-6")
+    done = blockstep("train", "resume=runs/torn", cwd=project)
+    assert done.code == 0, done.output
+    assert same(states(project / "runs" / "torn", 6), states(folder, 6))
+    done = blockstep("evaluate", "run=runs/continuous", cwd=project)
+    assert done.code == 0, done.output
+    told = json.loads((folder / "evaluation-test.json").read_text())
+    assert [block["accuracy"] for block in told["blocks"]] == result["block_accuracy"]
+    done = blockstep("export", "run=runs/continuous", cwd=project)
+    assert done.code == 0, done.output
+    exported = torch.load(folder / "model.pt", weights_only=True)
+    assert not any("head" in key for key in exported)
+
+
+def test_continuous_training_needs_what_a_search_learned(project: Path) -> None:
+    """A decoupling without alpha and beta is refused with what is missing."""
+    path = project / "plain.json"
+    Decoupling("Small", 4, (2,), ("linear",)).save(path)
+    words = ("train", "model._target_=models.net.Small", "method=sedona_continuous")
+    done = blockstep(*words, "decoupling=plain.json", cwd=project)
+    assert done.code == 2
+    assert "has 0 rows of alpha and 0 heads in its pool; it needs 3 rows" in done.last_line
 
 
 def test_more_ranks_than_samples_are_refused_by_torchrun(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of `blockstep.launch.search.pool`."""
+"""Tests of `blockstep.launch.pool`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from blockstep.launch.assembly import build_network
 from blockstep.launch.compose import compose
 from blockstep.launch.job import Objects, Task
+from blockstep.launch.pool import candidates
 from blockstep.launch.refusal import ConfigError
-from blockstep.launch.search.pool import build_relaxation, candidates
+from blockstep.launch.search.relaxation import build_relaxation
 from blockstep.models import Network, make_network
 from torch import nn
 

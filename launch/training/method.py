@@ -1,0 +1,37 @@
+"""The learning rules: what the configuration must know of each, without loading torch.
+
+How a rule's stages learn is in :mod:`.blocks`, under the same names. A further rule is added in
+both places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["METHODS", "Method"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A learning rule.
+
+    Attributes:
+        whole: Whether it trains the network as one block.
+        decoupling: How it is cut if nothing else is asked for.
+        heads: The head of each block but the last if nothing else is asked for; ``none`` where
+            the blocks have no losses of their own, and no heads can be asked for.
+    """
+
+    whole: bool = False
+    decoupling: str = "balanced"
+    heads: str = "aux1"
+
+
+METHODS: Mapping[str, Method] = {
+    "decoupled": Method(),
+    "sedona": Method(),
+    "sedona_continuous": Method(whole=True),
+    "dgl": Method(decoupling="uniform", heads="mlp_sr"),
+    "backprop": Method(whole=True, heads="none"),
+}
