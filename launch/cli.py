@@ -25,6 +25,12 @@ def _search(words: Sequence[str]) -> int:
     return search_command(words)
 
 
+def _bench(words: Sequence[str]) -> int:
+    from .bench.command import bench_command
+
+    return bench_command(words)
+
+
 def _evaluate(words: Sequence[str]) -> int:
     from .evaluate import evaluate_command
 
@@ -58,6 +64,7 @@ def _stop(words: Sequence[str]) -> int:
 HANDLERS: dict[str, Handler] = {
     "train": _train,
     "search": _search,
+    "bench": _bench,
     "evaluate": _evaluate,
     "export": _export,
     "report": _report,

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
 from .. import __version__
+from .bench.lineup import ENTRIES
 from .commands import COMMANDS, choices, conf_text
 from .compose import compose
 from .configfile import config_to_yaml
@@ -60,6 +61,14 @@ USAGES: Mapping[str, Usage] = {
         " with model.width=0.25; begin with preset=small, which takes about three minutes on two"
         " cores. Under torchrun the ranks share search.samples. The keys below stand with their"
         " defaults.",
+    ),
+    "bench": Usage(
+        "[methods=[..]] [repeats=3] [blocks=2] [key=value ...]",
+        "the same training by several methods, side by side in one table",
+        "methods: any of METHODS, each with further keys behind it if wanted, such as"
+        " methods=[backprop,sedona decoupling=sedona/resnet50]; repeats: trainings of each, with"
+        " seeds 0, 1, ..., in turn; blocks: blocks, and devices; name and runs: the folder. All"
+        " other keys are those of `blockstep train`, for every method.",
     ),
     "evaluate": Usage(
         "run=DIR [key=value ...]",
@@ -167,7 +176,8 @@ def command_help(name: str) -> str:
             f"{name}: there is no such command; choose one of {known}{closest(name, USAGES)}"
         )
     usage = USAGES[name]
-    summary = f"{usage.summary[0].upper()}{usage.summary[1:]}. {usage.details}".strip()
+    details = usage.details.replace("METHODS", ", ".join(ENTRIES))
+    summary = f"{usage.summary[0].upper()}{usage.summary[1:]}. {details}".strip()
     lines = [f"blockstep {name} {usage.arguments}", "", *textwrap.wrap(summary, _WIDTH)]
     if name in COMMANDS:
         lines += _reference(name)

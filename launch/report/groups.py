@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from .history import History
 from .series import Point
 
-__all__ = ["Estimate", "Group", "differences", "group_runs", "mean_curve", "name_groups"]
+__all__ = [
+    "Estimate",
+    "Group",
+    "differences",
+    "group_runs",
+    "interpolate",
+    "mean_curve",
+    "name_groups",
+]
 
 IGNORED = ("seed", "name", "runs", "resume", "dry_run", "log.view")
 """Keys that change no result."""

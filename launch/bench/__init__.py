@@ -1,0 +1,1 @@
+"""Comparing methods: what ``blockstep bench`` runs, and what it makes of the results."""

@@ -1,0 +1,90 @@
+"""What is compared: from the words of ``methods=[...]`` to the words of trainings.
+
+sedona                              ->  method=sedona blocks=2 ...
+sedona decoupling=sedona/resnet50   ->  the same, with further keys
+ddp                                 ->  method=backprop pipeline.replicas=[2] ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..refusal import ConfigError, closest
+
+__all__ = ["DEFAULT", "ENTRIES", "Entry", "find_entry", "words_of"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that can be compared.
+
+    Attributes:
+        summary: What it is, in words.
+        words: Its keys; ``{blocks}`` stands for the number of blocks, which is also that of
+            devices.
+        devices: Whether it uses as many devices as there are blocks; otherwise it uses one.
+        heads: Whether ``heads``, ``decoupling`` and ``cuts`` mean something for it.
+        loop: Whether it is a plain PyTorch loop outside of the runtime.
+    """
+
+    summary: str
+    words: tuple[str, ...]
+    devices: bool = True
+    heads: bool = True
+    loop: bool = False
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "backprop": Entry(
+        "backpropagation on one device, a plain PyTorch loop",
+        ("method=backprop",),
+        devices=False,
+        heads=False,
+        loop=True,
+    ),
+    "pipeline-1": Entry(
+        "backpropagation on one device inside the runtime: what the runtime itself costs",
+        ("method=backprop",),
+        devices=False,
+        heads=False,
+    ),
+    "decoupled": Entry("blocks with heads aux1", ("method=decoupled", "blocks={blocks}")),
+    "sedona": Entry("the same, as SEDONA trains it", ("method=sedona", "blocks={blocks}")),
+    "dgl": Entry("decoupled greedy learning", ("method=dgl", "blocks={blocks}")),
+}
+
+DEFAULT = tuple(ENTRIES)
+
+
+def find_entry(method: str) -> Entry:
+    """Return the entry that the first word of ``method`` names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    name = method.split()[0] if method.split() else ""
+    if name not in ENTRIES:
+        known = ", ".join(ENTRIES)
+        raise ConfigError(f"methods: {name!r} is none of {known}{closest(name, ENTRIES)}")
+    return ENTRIES[name]
+
+
+def words_of(method: str, blocks: int, common: Sequence[str]) -> list[str]:
+    """Return the words of a training.
+
+    Args:
+        method: A name of ``ENTRIES``, with further keys behind it if that is wanted.
+        blocks: Blocks, and devices.
+        common: What all trainings have in common. Where a method has no heads, keys that say
+            where to cut and with which heads are left out.
+    """
+    entry = find_entry(method)
+    shared = [word for word in common if entry.heads or not _about_heads(word)]
+    own = [word.format(blocks=blocks) for word in entry.words]
+    return [*shared, *own, *method.split()[1:]]
+
+
+def _about_heads(word: str) -> bool:
+    key = word.lstrip("+").partition("=")[0]
+    return key in ("heads", "decoupling", "cuts", "ablation") or key.startswith("heads.")

@@ -1,0 +1,100 @@
+"""What a comparison leaves in its folder, and in wandb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..config import WandbConfig
+from ..folder import RunFolder
+from ..report.command import write_report
+from .pictures import write_pictures
+from .rows import Row, shared_seconds
+from .table import COLUMNS, csv_text, markdown
+from .trial import Trial
+
+__all__ = ["conclude"]
+
+
+def conclude(
+    folder: RunFolder,
+    header: Sequence[str],
+    trials: Mapping[str, Sequence[Trial]],
+    rows: Sequence[Row],
+    wandb: WandbConfig,
+) -> str:
+    """Write table, pictures, page and figures.
+
+    Args:
+        folder: Of the comparison.
+        header: What it ran on.
+        trials: By method.
+        rows: Their figures.
+        wandb: Whether they are recorded there, and where.
+
+    Returns:
+        Sentences on how to read the table, and what lies where.
+    """
+    known = {method: repeats for method, repeats in trials.items() if repeats}
+    note = _note(known)
+    text = "\n".join([*(f"- {line}" for line in header), "", markdown(rows), "", note, ""])
+    (folder.path / "bench.md").write_text(text)
+    (folder.path / "bench.csv").write_text(csv_text(rows))
+    folder.write_json(
+        folder.path / "bench.json",
+        {
+            "machine": list(header),
+            "rows": [asdict(row) for row in rows],
+            "runs": {
+                method: [str(trial.folder.name) for trial in repeats]
+                for method, repeats in known.items()
+            },
+        },
+    )
+    pictures = write_pictures(folder.path, known, rows)
+    runs = [trial.folder for repeats in known.values() for trial in repeats]
+    write_report(runs, folder.report)
+    if wandb.mode != "disabled":
+        _record(folder, rows, pictures, wandb)
+    files = ", ".join(["bench.csv", "bench.md", *(path.name for path in pictures)])
+    return f"{note}\n\n{files} and {folder.report.name} are in {folder.path}"
+
+
+def _note(trials: Mapping[str, Sequence[Trial]]) -> str:
+    seconds = shared_seconds(trials)
+    splits = sorted({trial.split for repeats in trials.values() for trial in repeats})
+    return (
+        f"Medians over {max(map(len, trials.values()))} interleaved repeats with the seeds 0, 1, "
+        "...; ratios within a repeat. Error: of the last block on the test split after the last "
+        f"step, mean and standard error; after the same seconds: on the {' or '.join(splits)} "
+        f"split after {seconds:.1f} s of training, when the fastest method was done."
+    )
+
+
+def _record(
+    folder: RunFolder, rows: Sequence[Row], pictures: Sequence[Path], config: WandbConfig
+) -> None:
+    """Record the table and the pictures as one wandb run."""
+    os.environ["WANDB_MODE"] = config.mode
+    import wandb
+
+    run = wandb.init(
+        mode=config.mode,  # pyright: ignore[reportArgumentType]
+        project=config.project,
+        entity=config.entity,
+        tags=list(config.tags) or None,
+        name=folder.name,
+        job_type="bench",
+        dir=str(folder.path),
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    table = wandb.Table(
+        columns=[name for name, _ in COLUMNS],
+        data=[[text(row) for _, text in COLUMNS] for row in rows],
+    )
+    images = {path.stem: wandb.Image(str(path)) for path in pictures}
+    speeds = {f"images_per_second/{row.method}": row.images_per_second for row in rows}
+    run.log({"bench": table, **images, **speeds})
+    run.finish()

@@ -1,0 +1,74 @@
+"""A small comparison from end to end, and the plain loop against the runtime."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.launch.runs import blockstep, torchrun
+
+SMALL = ("train.steps=30", "evaluate.every=30", "model.width=0.125", "wandb.mode=offline")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison of three, once each."""
+    place = tmp_path_factory.mktemp("bench")
+    methods = "methods=[backprop,pipeline-1,sedona cuts=[4]]"
+    words = ("bench", methods, "repeats=1", *SMALL, "name=small")
+    done = blockstep(*words, cwd=place, limit=300)
+    assert done.code == 0, done.output
+    assert "pipeline-1" in done.output
+    return place / "runs" / "small"
+
+
+def test_it_leaves_table_pictures_and_page(folder: Path) -> None:
+    """A row per method with the words that were typed; the runs stay."""
+    with (folder / "bench.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["backprop", "pipeline-1", "sedona cuts=[4]"]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert [row["ranks"] for row in rows] == ["1", "1", "2"]
+    for name in ("error.png", "rates.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    text = (folder / "bench.md").read_text()
+    assert "torch" in text
+    assert "thread(s) per rank" in text
+    assert (folder / "report.html").is_file()
+    assert list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_the_plain_loop_is_what_the_runtime_computes(folder: Path) -> None:
+    """Outside and inside of the runtime, backpropagation has the same losses and errors."""
+
+    def evaluations(name: str) -> list[tuple[str, list[float], list[float]]]:
+        lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        return [
+            (record["split"], record["losses"], record["accuracies"])
+            for record in records
+            if record["event"] == "evaluation"
+        ]
+
+    assert evaluations("backprop-0") == evaluations("pipeline-1-0")
+    assert [split for split, _, _ in evaluations("backprop-0")] == ["validation", "test"]
+
+
+def test_a_method_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    """Its last lines are told, and the status is 1."""
+    methods = "methods=[pipeline-1,decoupled heads._target_=no.such.Head]"
+    done = blockstep("bench", methods, "repeats=1", *SMALL, "name=half", cwd=tmp_path)
+    assert done.code == 1
+    assert "decoupled heads._target_=no.such.Head (seed 0) failed with code 2" in done.output
+    assert "no.such.Head cannot be imported" in done.output
+    assert "pipeline-1" in (tmp_path / "runs" / "half" / "bench.csv").read_text()
+
+
+def test_torchrun_is_refused(tmp_path: Path) -> None:
+    """Each training starts processes of its own."""
+    done = torchrun("bench", cwd=tmp_path, flags=["--standalone", "--nproc-per-node", "1"])
+    assert done.code != 0
+    assert "run it without torchrun" in done.output
