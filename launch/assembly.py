@@ -7,6 +7,7 @@ other blocks are, and every rank that builds the network builds the same one.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from ..pipeline.block import Criterion
 from ..pipeline.optimization import OptimizationConfig
 from ..pipeline.seed import derive
 from ..search.decoupling import NO_HEAD, Decoupling
-from .config import RunConfig
+from .config import RunConfig, TrainConfig
 from .data import Data, data_from, load_data
 from .job import Objects, Task
 from .refusal import ConfigError
@@ -111,6 +112,9 @@ def build_network(config: RunConfig, objects: Objects, task: Task) -> Network:
         raise ConfigError(f"model: {error}") from error
     if weights is not None:
         _load_weights(network, Path(weights))
+    if isinstance(config, TrainConfig) and config.predsim.inputs is not None:
+        # No other method may set it, so there are no heads that take the features for a width.
+        return dataclasses.replace(network, features=config.predsim.inputs)
     return network
 
 

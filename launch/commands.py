@@ -14,10 +14,13 @@ from .search.config import SearchConfig
 from .search.limits import check_search
 from .training.limits import check_train, infer_train
 
-__all__ = ["COMMANDS", "CONF", "Command", "choices", "conf_text", "find_command"]
+__all__ = ["COMMANDS", "CONF", "PRESET", "Command", "choices", "conf_text", "find_command"]
 
 CONF = f"{__package__}.conf"
 """The package that holds the YAML files."""
+
+PRESET = "preset"
+"""The key of every command that chooses its preset."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,6 @@ class Command:
         primary: Its file in ``conf/``, without ``.yaml``.
         check: Notes impossible values of a configuration whose types are right.
         groups: The keys that choose a file of ``conf/KEY/``, with the choice of the primary file.
-        preset: A key that chooses a file of ``conf/KEY/`` to put over all others; such a file may
-            also choose others, and its name is kept under the key.
         infer: Settles what follows from the keys that were typed (their dotted paths).
     """
 
@@ -38,8 +39,16 @@ class Command:
     primary: str
     check: Callable[[Any, Refusals], None]
     groups: Mapping[str, str] = field(default_factory=dict)
-    preset: str | None = None
     infer: Callable[[Any, set[str]], None] = lambda config, given: None
+
+    @property
+    def presets(self) -> str:
+        """The folder of ``conf/`` with the files that the key ``preset`` chooses from.
+
+        Such a file is put over all others, and may also choose others. Its name stays under the
+        key.
+        """
+        return f"{PRESET}/{self.primary}"
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -55,7 +64,6 @@ COMMANDS: Mapping[str, Command] = {
         "search",
         check_search,
         groups={"model": "resnet50", "data": "cifar10"},
-        preset="preset",
     ),
 }
 

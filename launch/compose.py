@@ -23,7 +23,7 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from .commands import COMMANDS, CONF, Command, choices, conf_text, find_command
+from .commands import COMMANDS, CONF, PRESET, Command, choices, conf_text, find_command
 from .config import TrainConfig
 from .configfile import config_from_yaml, config_to_yaml
 from .keys import TARGET, Keys, flatten
@@ -73,8 +73,8 @@ def compose(name: str, overrides: Sequence[str]) -> Any:
     replaced = {group for group in entry.groups if _has_target(group, settings)}
     made = _choose(entry, chosen, replaced, refusals)
     base = dict(_files(name, tuple(made.items())))
-    if entry.preset in made:
-        base[entry.preset] = made[entry.preset]
+    if entry.presets in made:
+        base[PRESET] = made[entry.presets]
     # The keys of a refused choice are unknown: nothing is said about them.
     refused = {group for group in entry.groups if group not in replaced | set(made)}
     settings = [one for one in settings if one.key.partition(".")[0] not in refused]
@@ -97,8 +97,7 @@ def apply_overrides(config: T, overrides: Sequence[str]) -> T:
     base = asdict(config)  # pyright: ignore[reportArgumentType]
     chosen, settings = _read(entry, overrides, refusals)
     current = {group: _current(base[group]) for group in entry.groups}
-    if entry.preset is not None:
-        current[entry.preset] = str(base[entry.preset] or "null")
+    current[PRESET] = str(base[PRESET] or "null")
     for group, one in chosen.items():
         if one.word != current[group]:
             refusals.add(group, one.text, _fixed(group, current[group]))
@@ -155,7 +154,7 @@ def _read(
     """Separate choices of files (the last one of each group counts) from settings of keys."""
     inner = sections(entry.config) | set(entry.groups)
     typed = flatten(read(overrides, refusals), inner)
-    files = {*entry.groups, entry.preset}
+    files = {*entry.groups, PRESET}
     chosen = {one.key: one for one in typed if one.key in files}
     return chosen, [one for one in typed if one.key not in files]
 
@@ -193,22 +192,22 @@ def _choose_preset(
     entry: Command, chosen: Mapping[str, Assignment], refusals: Refusals
 ) -> dict[str, str]:
     """Return the command's preset if one was chosen that exists."""
-    one = chosen.get(entry.preset or "")
-    if entry.preset is None or one is None or one.value is None:
+    one = chosen.get(PRESET)
+    if one is None or one.value is None:
         return {}
-    known = choices(entry.preset)
+    known = choices(entry.presets)
     if one.word in known:
-        return {entry.preset: one.word}
+        return {entry.presets: one.word}
     hint = f"choose one of {', '.join(known)}, or null{closest(one.word, known)}"
-    refusals.add(entry.preset, one.text, f"there is no such choice; {hint}")
+    refusals.add(PRESET, one.text, f"there is no such choice; {hint}")
     return {}
 
 
 def _groups_of(preset: Mapping[str, str]) -> dict[str, str]:
     """Return the files of other groups that a preset chooses: ``- override /GROUP: NAME``."""
     found = {}
-    for key, name in preset.items():
-        for line in yaml.safe_load(conf_text(f"{key}/{name}")).get("defaults", []):
+    for folder, name in preset.items():
+        for line in yaml.safe_load(conf_text(f"{folder}/{name}")).get("defaults", []):
             found |= {group.removeprefix("override /"): choice for group, choice in line.items()}
     return found
 
@@ -228,8 +227,8 @@ def _files(name: str, chosen: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     pair = "-".join(made.get(group, "") for group in entry.groups)
     if pair in choices("recipe"):
         overrides.append(f"+recipe={pair}")
-    if entry.preset in made:
-        overrides.append(f"+{entry.preset}={made[entry.preset]}")
+    if entry.presets in made:
+        overrides.append(f"+{entry.presets}={made[entry.presets]}")
     with hydra_session():
         composed = OmegaConf.merge(defaults, hydra.compose(entry.primary, overrides))
     values = OmegaConf.to_container(composed)

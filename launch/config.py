@@ -20,6 +20,7 @@ __all__ = [
     "MeasureConfig",
     "OptimizationConfig",
     "PipelineConfig",
+    "PredSimConfig",
     "ProfileConfig",
     "RanksConfig",
     "RunConfig",
@@ -49,6 +50,8 @@ class DataConfig:
     normalize: bool = True
     validation: float = 0.1
     train_examples: int | None = None
+    classes_per_batch: int | None = None
+    classes_until: int | None = None
     workers: int = 2
     download: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -117,6 +120,14 @@ class ProfileConfig:
 
 
 @dataclass
+class PredSimConfig:
+    """How method=predsim mixes its losses, and how large its predictors are."""
+
+    beta: float = 0.99
+    inputs: int | None = None
+
+
+@dataclass
 class WandbConfig:
     """Where the run is recorded besides its folder."""
 
@@ -132,6 +143,7 @@ class RunConfig:
 
     model: dict[str, Any] = field(default_factory=lambda: {"name": "resnet18"})
     data: DataConfig = field(default_factory=DataConfig)
+    preset: str | None = None
     device: str = "auto"
     seed: int = 0
     name: str | None = None
@@ -155,6 +167,7 @@ class TrainConfig(RunConfig):
     ablation: str | None = None
     heads: Any = None
     runtime: str = "pipeline"
+    predsim: PredSimConfig = field(default_factory=PredSimConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)

@@ -16,7 +16,7 @@ from importlib.metadata import version as installed_version
 
 from .. import __version__
 from .bench.lineup import ENTRIES
-from .commands import COMMANDS, choices, conf_text
+from .commands import COMMANDS, PRESET, choices, conf_text
 from .compose import compose
 from .configfile import config_to_yaml
 from .refusal import ConfigError, closest
@@ -231,6 +231,7 @@ def _reference(name: str) -> list[str]:
     lines = ["", "The run"]
     apart = {*headings, *entry.groups}
     lines += _rows(one for one in keys if one.key.partition(".")[0] not in apart)
+    lines += _table([(f"{PRESET}=NAME", " | ".join(choices(entry.presets)))])
     for group in entry.groups:
         is_section = group in sections(entry.config)
         found = _section_keys(group, keys) if is_section else _group_keys(group)

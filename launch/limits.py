@@ -34,7 +34,7 @@ __all__ = [
 Relation = Callable[[Any, Refusals], None]
 """Notes what is wrong between several keys of a configuration."""
 
-HEADS = ("aux1", "aux2", "aux3", "aux4", "mlp_sr", "linear")
+HEADS = ("aux1", "aux2", "aux3", "aux4", "mlp_sr", "predsim", "linear")
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "device": ("auto", "cpu", "cuda"),
@@ -84,6 +84,8 @@ RANGES: Mapping[str, Range] = {
     "data.size": COUNT,
     "data.validation": SHARE,
     "data.train_examples": COUNT,
+    "data.classes_per_batch": COUNT,
+    "data.classes_until": COUNT,
     "data.workers": OR_NONE,
     "data.augment.crop": OR_NONE,
     "data.augment.rotation": Range(low=0, high=180),
@@ -243,6 +245,13 @@ def _milestones(config: RunConfig, refusals: Refusals) -> None:
     if any(step < 1 for step in steps) or any(a >= b for a, b in itertools.pairwise(steps)):
         refusals.add("train.milestones", steps, "must be strictly increasing steps, from 1")
     if train.schedule != "multistep":
+        if train.reset_momentum:
+            refusals.add(
+                "train.reset_momentum",
+                True,
+                "happens at train.milestones, which only train.schedule=multistep has, not"
+                f" {train.schedule}",
+            )
         return
     if not steps:
         refusals.add(
@@ -271,6 +280,17 @@ def _chunk(config: RunConfig, refusals: Refusals) -> None:
         refusals.add("train.chunk", chunk, f"must be at most train.batch_size={batch}")
 
 
+def _classes_per_batch(config: RunConfig, refusals: Refusals) -> None:
+    data = config.data
+    if data.classes_until is not None and data.classes_per_batch is None:
+        refusals.add(
+            "data.classes_until",
+            data.classes_until,
+            "limits how long data.classes_per_batch holds, which is null; give that too, or leave"
+            " it out",
+        )
+
+
 def _devices(config: RunConfig, refusals: Refusals) -> None:
     devices = at(config, "pipeline.devices")
     if devices is not None and not (devices and all(map(_DEVICE.fullmatch, devices))):
@@ -287,5 +307,6 @@ _RELATIONS: Sequence[Relation] = (
     _milestones,
     _optimizer,
     _chunk,
+    _classes_per_batch,
     _devices,
 )

@@ -113,16 +113,18 @@ def enlarged(config: RunConfig, objects: Objects, data: Data) -> tuple[Data, lis
 
 
 def check_training_part(config: RunConfig, data: Data) -> None:
-    """Refuse a batch that is larger than the training part.
+    """Refuse a batch that the training part cannot make.
 
     Raises:
-        ConfigError: It is, with both numbers.
+        ConfigError: The batch is larger than the part, with both numbers.
+        DataError: The part has not so many classes, or not enough examples of them.
     """
     if config.train.batch_size > data.sizes["train"]:
         raise ConfigError(
             f"train.batch_size={config.train.batch_size} is larger than the training part of "
             f"{data.name}, which has {data.sizes['train']} examples; lower train.batch_size"
         )
+    data.train(batch_size=config.train.batch_size)  # refuses the rest; begins nothing
 
 
 def check_own_network(config: RunConfig, network: Network, data: Data) -> None:

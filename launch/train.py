@@ -83,8 +83,8 @@ def train(
             ``validation``. Each part is ``(x, y)`` of tensors or arrays, or a map-style
             ``torch.utils.data.Dataset``.
         cuts: Layers, from 1, after which the network is cut; None balances measured times.
-        heads: One head for all cuts, or a list: ``aux1`` .. ``aux4``, ``mlp_sr``, ``linear``, or
-            ``{"_target_": "package.Head", ...}``.
+        heads: One head for all cuts, or a list: ``aux1`` .. ``aux4``, ``mlp_sr``, ``predsim``,
+            ``linear``, or ``{"_target_": "package.Head", ...}``.
         overrides: Further settings as on the command line, e.g. ``"wandb.mode=disabled"``.
         settings: Keys of the configuration: ``steps=500`` (short for ``train.steps``),
             ``blocks=3``, ``name="first"``, ...

@@ -20,6 +20,7 @@ from .auxiliary import TokenMean, image_aux, token_aux, vector_aux
 from .initialization import initialize
 from .mlp_sr import mlp_sr
 from .mode import evaluating
+from .predsim import PredSim
 
 __all__ = ["HEADS", "HeadSpec", "make_head"]
 
@@ -45,6 +46,10 @@ def _mlp_sr(shape: Shape, classes: int, features: int, reduction: int) -> nn.Mod
     return mlp_sr(shape=(shape[0], shape[1], shape[2]), classes=classes)
 
 
+def _predsim(shape: Shape, classes: int, features: int, reduction: int) -> nn.Module:
+    return PredSim(shape, classes, inputs=features)
+
+
 def _linear(shape: Shape, classes: int, features: int, reduction: int) -> nn.Module:
     if len(shape) == 3:
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -57,6 +62,7 @@ def _linear(shape: Shape, classes: int, features: int, reduction: int) -> nn.Mod
 HEADS: dict[str, Callable[[Shape, int, int, int], nn.Module]] = {
     **{f"aux{number}": partial(_aux, number) for number in range(1, 5)},
     "mlp_sr": _mlp_sr,
+    "predsim": _predsim,
     "linear": _linear,
 }
 """Heads by name: functions of shape, classes, features and reduction."""
@@ -77,7 +83,7 @@ def make_head(
             where its signature has them.
         shape: Of the block's output without the batch: (C, H, W), (T, C) or (C,).
         classes: Number of classes.
-        features: Width F of Aux heads.
+        features: Width F of Aux heads; what PredSim's predictor gets at most.
         reduction: Aux heads work on C // reduction channels.
 
     Raises:

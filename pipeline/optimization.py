@@ -34,6 +34,7 @@ class OptimizationConfig:
     lr_min: float = 0.001
     milestones: list[int] = field(default_factory=list)
     gamma: float = 0.1
+    reset_momentum: bool = False
     warmup: int = 0
     clip: float | None = None
     label_smoothing: float = 0.0
@@ -80,7 +81,14 @@ class Schedule:
         return config.lr_min + (config.lr - config.lr_min) * cosine
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the learning rate of ``step`` and return it."""
+        """Set the learning rate of ``step`` and return it.
+
+        With ``reset_momentum`` the optimizer forgets what it kept where the rate is lowered, as if
+        it were made anew: DGL's code does so on ImageNet.
+        """
+        config = self._config
+        if config.reset_momentum and step - 1 in config.milestones:
+            optimizer.state.clear()
         rate = self.lr(step)
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -32,12 +32,14 @@ from ..pipeline.seed import derive, set_seed
 from .jsonfile import shown
 from .profile import Profile, ProfileError
 
-__all__ = ["profile_network"]
+__all__ = ["HeadLoss", "profile_network"]
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Tensor, Tensor], Tensor]
+HeadLoss = Callable[[Any, Tensor, Tensor], Tensor]
+"""From a head, a block's output and the labels to a scalar."""
 MakeContext = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -49,6 +51,7 @@ def profile_network(
     heads: Sequence[HeadSpec],
     make_optimizer: MakeOptimizer,
     loss: Loss,
+    head_loss: HeadLoss | None = None,
     repeats: int = 5,
     warmup: int = 1,
     autocast: MakeContext = contextlib.nullcontext,
@@ -66,6 +69,7 @@ def profile_network(
         heads: The heads to measure after each layer but the last.
         make_optimizer: Makes the optimizer of some parameters, of which there is at least one.
         loss: From logits and labels to a scalar.
+        head_loss: How a head's loss comes about; by default ``loss`` of its logits.
         repeats: Passes through the network of which the median is taken.
         warmup: Passes before those.
         autocast: Makes the context of forward passes, such as ``torch.autocast``.
@@ -80,7 +84,7 @@ def profile_network(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         set_seed(derive(seed, "profile"), device)
         bench = _Bench(network, batch.detach(), labels, make_optimizer, loss, autocast)
-        bench.add_heads(heads)
+        bench.add_heads(heads, head_loss)
         for _ in range(warmup + repeats):
             bench.run()
         return bench.profile(heads, skip=warmup)
@@ -155,10 +159,11 @@ class _Bench:
         self._layers = [_Part(module, make_optimizer) for module in self._network.layers]
         self._classifier = _Part(self._network.classifier, make_optimizer)
         self._heads: dict[tuple[int, Shape], _Part] = {}
+        self._head_loss = self._loss_of_logits
         self._clock = _Clock(batch.device)
 
-    def add_heads(self, specs: Sequence[HeadSpec]) -> None:
-        """Make each head once for each shape that it may get.
+    def add_heads(self, specs: Sequence[HeadSpec], loss: HeadLoss | None) -> None:
+        """Make each head once for each shape that it may get, to learn from this loss.
 
         Heads of one shape are all alike, and those of every layer together may not fit into
         memory.
@@ -166,6 +171,8 @@ class _Bench:
         Raises:
             ProfileError: A head fits none.
         """
+        if loss is not None:
+            self._head_loss = loss
         shapes = dict.fromkeys(shape for shape, _ in self._outputs[:-1])
         for index, spec in enumerate(specs):
             problems = []
@@ -193,8 +200,8 @@ class _Bench:
             timed.add(shape)
             for key, head in self._heads.items():
                 if key[1] == shape:
-                    self._run_head(key, head, h)
-        self._run_head("classifier", self._classifier, h)
+                    self._run_head(key, head, h, self._head_loss)
+        self._run_head("classifier", self._classifier, h, self._loss_of_logits)
 
     def profile(self, heads: Sequence[HeadSpec], *, skip: int) -> Profile:
         """Return the medians of all passes but the first ``skip``."""
@@ -279,10 +286,10 @@ class _Bench:
         self._update(number, part)
         return output
 
-    def _run_head(self, name: Hashable, part: _Part, h: Tensor) -> None:
+    def _run_head(self, name: Hashable, part: _Part, h: Tensor, loss: HeadLoss) -> None:
         part.clear()
         x = _input(h, gradient=True)
-        self._clock.time((name, "inner"), partial(self._step_head, part, x))
+        self._clock.time((name, "inner"), partial(self._step_head, part, x, loss))
         self._update(name, part)
 
     def _update(self, name: Hashable, part: _Part) -> None:
@@ -299,9 +306,12 @@ class _Bench:
         if output.requires_grad:
             output.backward(delta)
 
-    def _step_head(self, part: _Part, x: Tensor) -> None:
+    def _loss_of_logits(self, head: Any, x: Tensor, labels: Tensor) -> Tensor:
+        return self._loss(head(x), labels)
+
+    def _step_head(self, part: _Part, x: Tensor, loss: HeadLoss) -> None:
         with self._autocast():
-            value = self._loss(part.module(x), self._labels)
+            value = loss(part.module, x, self._labels)
         value.backward()
 
 

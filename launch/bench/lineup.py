@@ -52,6 +52,9 @@ ENTRIES: Mapping[str, Entry] = {
     "decoupled": Entry("blocks with heads aux1", ("method=decoupled", "blocks={blocks}")),
     "sedona": Entry("the same, as SEDONA trains it", ("method=sedona", "blocks={blocks}")),
     "dgl": Entry("decoupled greedy learning", ("method=dgl", "blocks={blocks}")),
+    "predsim": Entry(
+        "a prediction and a similarity loss per block", ("method=predsim", "blocks={blocks}")
+    ),
 }
 
 DEFAULT = tuple(ENTRIES)

@@ -10,6 +10,7 @@ from ..config import DataConfig
 from .data import Data
 from .dataset import Facts
 from .error import DataError
+from .few_classes import Subset
 from .labels import check_labels
 from .memory import MemoryData
 from .part import MemoryPart, Parts, Statistics, StreamPart
@@ -74,7 +75,7 @@ def _in_memory(
         raise DataError(f"data.size={config.size}: the examples are no images of bytes")
     return MemoryData(
         held,
-        Facts(parts.name, parts.classes, shape, notes, _brings_validation(parts, config)),
+        _facts(parts, config, shape, notes),
         preparation=_preparation(held["train"].x[0], statistics, config, seed, device),
         seed=seed,
         device=device,
@@ -93,12 +94,7 @@ def _streamed(
     example, _ = train.fetch(train.keys[0], None)
     return StreamData(
         streamed,
-        Facts(
-            parts.name,
-            parts.classes,
-            tuple(example.shape),
-            own_validation=_brings_validation(parts, config),
-        ),
+        _facts(parts, config, tuple(example.shape)),
         preparation=_preparation(example, parts.statistics, config, seed, device),
         seed=seed,
         device=device,
@@ -106,8 +102,21 @@ def _streamed(
     )
 
 
-def _brings_validation(parts: Parts, config: DataConfig) -> bool:
-    return parts.validation is not None and bool(config.validation)
+def _facts(
+    parts: Parts, config: DataConfig, shape: tuple[int, ...], notes: tuple[str, ...] = ()
+) -> Facts:
+    subset = None
+    if config.classes_per_batch is not None:
+        subset = Subset(config.classes_per_batch, config.classes_until)
+        notes += (str(subset),)
+    return Facts(
+        parts.name,
+        parts.classes,
+        shape,
+        notes,
+        own_validation=parts.validation is not None and bool(config.validation),
+        subset=subset,
+    )
 
 
 def _preparation(

@@ -40,7 +40,8 @@ class Data(Protocol):
         The batch of step n is a function of the seed and n alone.
 
         Raises:
-            DataError: the batch is larger than the training part.
+            DataError: the batch is larger than the training part, or the part has not the
+                classes and examples that ``data.classes_per_batch`` needs.
         """
         ...
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .error import DataError
+from .few_classes import FewClasses, Subset
 from .order import Order
 from .part import Part, StreamPart
 from .preparation import Preparation
@@ -25,13 +26,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a data set besides its examples; see :class:`~.data.Data`."""
+    """What is known about a data set besides its examples; see :class:`~.data.Data`.
+
+    ``subset`` says how few classes a training batch has; None: it has all.
+    """
 
     name: str
     classes: int
     shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     own_validation: bool = False
+    subset: Subset | None = None
 
 
 class Selection(NamedTuple):
@@ -40,7 +45,7 @@ class Selection(NamedTuple):
     Attributes:
         split: the part they are from.
         indices: int64 (B,).
-        epoch: from 0 in training; None in evaluation.
+        epoch: numbers the times that an example comes in training; None in evaluation.
     """
 
     split: str
@@ -73,6 +78,7 @@ class DataSet(ABC, Generic[P]):
         self.shape = facts.shape
         self.notes = facts.notes
         self.own_validation = facts.own_validation
+        self._subset = facts.subset
         self.sizes = {split: len(parts[split]) if split in parts else 0 for split in SPLITS}
         self._parts = dict(parts)
         self._preparation = preparation
@@ -86,7 +92,22 @@ class DataSet(ABC, Generic[P]):
     def train(self, *, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """See :meth:`.data.Data.train`."""
         order = Order(self.sizes["train"], batch_size=batch_size, seed=self._seed)
-        return self._training(order, start)
+        if self._subset is None:
+            return self._training(order, start)
+        if self.class_sizes("train") is None:
+            raise DataError(
+                f"data.classes_per_batch={self._subset.classes}: {self.name} tells the labels only "
+                "with its items; give its Dataset an attribute targets with all labels, or leave "
+                "the key out"
+            )
+        few = FewClasses(
+            order,
+            self._parts["train"].labels,
+            subset=self._subset,
+            batch_size=batch_size,
+            seed=self._seed,
+        )
+        return self._training(few, start)
 
     def evaluation(self, split: str, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See :meth:`.data.Data.evaluation`."""
@@ -138,7 +159,7 @@ class DataSet(ABC, Generic[P]):
         for x, y in self._batches(selections):
             yield self._preparation.evaluate(x), y
 
-    def _training(self, order: Order, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _training(self, order: Order | FewClasses, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = self._batches(_selections(order, start))
         for step, (x, y) in zip(count(start + 1), batches, strict=False):
             yield self._preparation.train(x, step), y
@@ -148,7 +169,7 @@ class DataSet(ABC, Generic[P]):
             yield self._preparation.evaluate(x), y
 
 
-def _selections(order: Order, start: int) -> Iterator[Selection]:
+def _selections(order: Order | FewClasses, start: int) -> Iterator[Selection]:
     for step in count(start + 1):
         epoch, indices = order.at(step)
         yield Selection("train", indices, epoch)

@@ -22,7 +22,6 @@ class SearchConfig(RunConfig):
 
     model: dict[str, Any] = field(default_factory=lambda: {"name": "resnet50"})
     data: DataConfig = field(default_factory=lambda: DataConfig("cifar10", validation=0.4))
-    preset: str | None = None
     blocks: int = 4
     ranks: int | None = None
     train: OptimizationConfig = field(

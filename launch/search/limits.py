@@ -26,6 +26,7 @@ __all__ = ["LIMITS", "check_search"]
 FIXED = {
     "optimizer": "a search differentiates through its inner steps, which are SGD with momentum",
     "nesterov": "a search differentiates through its inner steps, which are SGD with momentum",
+    "reset_momentum": "a search differentiates through its momentum",
     "clip": "a search differentiates through its inner steps, which clip nothing",
     "precision": "a search differentiates twice and needs float32",
     "channels_last": "a search computes in the usual layout",
@@ -55,6 +56,12 @@ def _heads(config: SearchConfig, refusals: Refusals) -> None:
     check_heads("search.heads", heads, heads, hint, refusals)
     if not heads:
         refusals.add("search.heads", heads, "needs at least one head to choose from, such as aux1")
+    if "predsim" in heads:
+        refusals.add(
+            "search.heads",
+            heads,
+            "predsim learns from a similarity loss that a search does not have; leave it out",
+        )
     twice = [head for place, head in enumerate(heads) if head in heads[:place]]
     if twice:
         refusals.add("search.heads", heads, f"{shown(twice[0])} stands there twice; once is enough")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...models import Network
+from ...models.predsim import PredSim
 from ...pipeline.block import Block, Place
+from ...pipeline.predsim import PredSimBlock, predsim_loss
 from ...search.continuous import ContinuousBlock
+from ...search.measurement import HeadLoss
 from ...search.mixed_gradient import Choices
 from ..assembly import build_criterion, build_examiner, build_metrics
+from ..config import TrainConfig
 from ..pool import candidates
 from .job import TrainJob
 
-__all__ = ["BUILDERS", "build_block", "whole_network_block"]
+__all__ = ["BUILDERS", "build_block", "head_loss", "whole_network_block"]
 
 
 def build_block(
@@ -28,16 +33,27 @@ def build_block(
 
 
 def _decoupled(
-    job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
+    job: TrainJob,
+    stage: int,
+    *,
+    network: Network,
+    heads: Sequence[nn.Module],
+    device: torch.device,
+    kind: Callable[..., Block] = Block,
 ) -> Block:
     first, last = job.decoupling.bounds()[stage - 1]
     place = Place(stage, job.decoupling.blocks, device, job.config.seed)
-    return Block(
-        network.body(first, last),
-        network.classifier if place.last else heads[stage - 1],
-        place=place,
-        **_common(job),
-    )
+    head = network.classifier if place.last else heads[stage - 1]
+    if kind is Block and isinstance(head, PredSim):
+        # It only predicts; what gets no gradient needs no optimizer.
+        head.embedding.requires_grad_(False)
+    return kind(network.body(first, last), head, place=place, **_common(job))
+
+
+def _predsim(job: TrainJob, stage: int, **made: Any) -> Block:
+    if stage == job.decoupling.blocks:
+        return _decoupled(job, stage, **made)
+    return _decoupled(job, stage, kind=partial(PredSimBlock, beta=job.config.predsim.beta), **made)
 
 
 def _continuous(
@@ -70,9 +86,18 @@ BUILDERS: Mapping[str, Callable[..., Block]] = {
     "sedona": _decoupled,
     "sedona_continuous": _continuous,
     "dgl": _decoupled,
+    "predsim": _predsim,
     "backprop": _decoupled,
 }
 """How the methods make their stages."""
+
+
+def head_loss(config: TrainConfig) -> HeadLoss | None:
+    """Return how a head's loss comes about; None if it is the criterion of the head's logits."""
+    if config.method != "predsim":
+        return None
+    criterion, beta = build_criterion(config.train), config.predsim.beta
+    return lambda head, h, y: predsim_loss(head, h, y, criterion=criterion, beta=beta)[1]
 
 
 def whole_network_block(job: TrainJob, network: Network, device: torch.device) -> Block:

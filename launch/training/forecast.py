@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...pipeline.predsim import adjusted_cosine
 from ..assembly import build_heads
 from ..folder import existing_parent
 from .preparation import TrainPreparation
@@ -27,10 +29,10 @@ def forecast(preparation: TrainPreparation) -> str:
     job, network = preparation.job, preparation.network
     config, task = job.config, job.task
     placement = job.placement
-    heads = [
-        *build_heads(network, job.decoupling, task, config.seed),
-        network.classifier,
-    ]
+    heads = build_heads(network, job.decoupling, task, config.seed)
+    if config.method == "predsim":
+        heads = [_WithSimilarity(head) for head in heads]
+    heads = [*heads, network.classifier]
     copies = 2 + (OPTIMIZER_COPIES[config.train.optimizer] if config.train.optimizer else 0)
     h = task.example(2)
     lines = [f"dry run of {job.folder.path}: nothing is started"]
@@ -62,6 +64,17 @@ def forecast(preparation: TrainPreparation) -> str:
         f"{_mib(total * (kept + 1))} of {_mib(free)} free"
     )
     return "\n".join(lines)
+
+
+class _WithSimilarity(nn.Module):
+    """What a head computes where the similarity loss is trained as well."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(h), adjusted_cosine(self.head.similarity(h))
 
 
 def saved_bytes(body: nn.Module, head: nn.Module, x: Tensor) -> tuple[int, Tensor]:

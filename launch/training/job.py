@@ -61,6 +61,7 @@ class TrainJob(Job):
             "cuts": list(self.decoupling.cuts),
             "heads": [head if isinstance(head, str) else dict(head) for head in self.heads],
             "method": self.config.method,
+            "predsim.inputs": self.config.predsim.inputs,
             "data": self.task.data,
             "seed": self.config.seed,
             "batch_size": self.config.train.batch_size,

@@ -6,8 +6,8 @@ import itertools
 from contextlib import suppress
 from pathlib import Path
 
-from ..config import TrainConfig
-from ..limits import CHOICES, COUNT, OR_NONE, RANGES, Limits, at, check, check_heads
+from ..config import PredSimConfig, TrainConfig
+from ..limits import CHOICES, COUNT, OR_NONE, RANGES, Limits, Range, at, check, check_heads
 from ..refusal import Refusals, closest, shown
 from .method import METHODS, Method
 
@@ -130,6 +130,15 @@ def _heads(config: TrainConfig, refusals: Refusals) -> None:
         return
     listed = isinstance(config.heads, list)
     wanted = config.heads if listed else [config.heads]
+    needed = _method(config)
+    if needed.fixed_heads and any(head != needed.heads for head in wanted):
+        refusals.add(
+            "heads",
+            config.heads,
+            f"method={config.method} needs what the head {needed.heads} has; leave heads out, or"
+            " choose method=decoupled",
+        )
+        return
     check_heads("heads", config.heads, wanted, "heads._target_=package.Head", refusals)
     if listed and len(config.heads) != config.blocks - 1:
         refusals.add(
@@ -138,6 +147,32 @@ def _heads(config: TrainConfig, refusals: Refusals) -> None:
             f"{len(config.heads)} heads for {config.blocks} blocks; give {config.blocks - 1}, one"
             " per cut (the last block's head is the classifier), or one name for all",
         )
+
+
+def _predsim(config: TrainConfig, refusals: Refusals) -> None:
+    if config.method == "predsim":
+        if config.ablation == "beta":
+            refusals.add(
+                "ablation",
+                config.ablation,
+                "draws heads, but method=predsim needs its own; choose alpha, or leave it out",
+            )
+        if config.train.chunk is not None:
+            refusals.add(
+                "train.chunk",
+                config.train.chunk,
+                "method=predsim compares all examples of a batch with each other, and parts would"
+                " lose pairs; leave it out, and lower train.batch_size where memory is short",
+            )
+        return
+    for name, default in vars(PredSimConfig()).items():
+        value = getattr(config.predsim, name)
+        if value != default:
+            refusals.add(
+                f"predsim.{name}",
+                value,
+                f"is for method=predsim, not for method={config.method}; leave it out",
+            )
 
 
 def _profile(config: TrainConfig, refusals: Refusals) -> None:
@@ -156,6 +191,8 @@ LIMITS = Limits(
     ranges={
         **RANGES,
         "blocks": COUNT,
+        "predsim.beta": Range(low=0, high=1),
+        "predsim.inputs": COUNT,
         "pipeline.queue_messages": COUNT,
         "pipeline.queue_bytes": COUNT,
         "evaluate.every": OR_NONE,
@@ -166,5 +203,5 @@ LIMITS = Limits(
         "profile.start": OR_NONE,
         "profile.steps": COUNT,
     },
-    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _profile),
+    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _predsim, _profile),
 )

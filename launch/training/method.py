@@ -21,11 +21,14 @@ class Method:
         decoupling: How it is cut if nothing else is asked for.
         heads: The head of each block but the last if nothing else is asked for; ``none`` where
             the blocks have no losses of their own, and no heads can be asked for.
+        fixed_heads: Whether the rule needs what only these heads have, so that no others can be
+            asked for.
     """
 
     whole: bool = False
     decoupling: str = "balanced"
     heads: str = "aux1"
+    fixed_heads: bool = False
 
 
 METHODS: Mapping[str, Method] = {
@@ -33,5 +36,6 @@ METHODS: Mapping[str, Method] = {
     "sedona": Method(),
     "sedona_continuous": Method(whole=True),
     "dgl": Method(decoupling="uniform", heads="mlp_sr"),
+    "predsim": Method(decoupling="uniform", heads="predsim", fixed_heads=True),
     "backprop": Method(whole=True, heads="none"),
 }

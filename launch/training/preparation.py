@@ -23,7 +23,7 @@ from ...search import (
     random_split,
     uniform,
 )
-from ...search.decoupling import NO_HEAD, DecouplingError
+from ...search.decoupling import NO_HEAD, DecouplingError, head_name
 from ..assembly import build_data, build_heads, build_network, task_of
 from ..compose import apply_overrides
 from ..config import TrainConfig
@@ -44,6 +44,7 @@ from ..preparation import (
     resumed_folder,
 )
 from ..refusal import ConfigError
+from .blocks import head_loss
 from .job import TrainJob
 from .method import METHODS
 from .placement import place
@@ -129,6 +130,7 @@ def prepare(
     task = task_of(data)
     network = build_network(config, objects, task)
     decoupling, seconds = _decouple(config, network, data)
+    _check_heads(config, decoupling)
     folder = RunFolder(Path(config.runs) / config.name)
     job = TrainJob(command=command, config=config, task=task, folder=folder, decoupling=decoupling)
     build_heads(network, decoupling, task, config.seed)
@@ -138,6 +140,7 @@ def prepare(
         folder.create()
         folder.config.write_text(config_to_yaml(config))
         decoupling.save(folder.decoupling)
+    notes += _notes(config)
     return TrainPreparation(job, network, data, (*data.notes, *notes), seconds)
 
 
@@ -267,6 +270,28 @@ def _heads(config: TrainConfig, count: int) -> tuple[Any, ...]:
     return tuple(spec)
 
 
+def _check_heads(config: TrainConfig, decoupling: Decoupling) -> None:
+    """Refuse the heads of a decoupling where the method has its own."""
+    method = METHODS[config.method]
+    others = [head_name(head) for head in decoupling.heads if head != method.heads]
+    if method.fixed_heads and others:
+        raise ConfigError(
+            f"decoupling={config.decoupling} has the head {others[0]}, but method={config.method} "
+            f"needs what {method.heads} has; add heads={method.heads} to take only the cuts"
+        )
+
+
+def _notes(config: TrainConfig) -> list[str]:
+    """Say what differs from what the method's authors do."""
+    smoothing = config.train.label_smoothing
+    if config.method == "predsim" and smoothing:
+        return [
+            f"train.label_smoothing={smoothing:g} smooths the cross entropies, not the similarity "
+            "loss; PredSim was published without (train.label_smoothing=0)"
+        ]
+    return []
+
+
 def _balance(
     config: TrainConfig, network: Network, data: Data
 ) -> tuple[tuple[int, ...], list[float] | None]:
@@ -277,7 +302,9 @@ def _balance(
     head = heads[0]
     device = place(config).device(0, 0)
     measured = [] if head == NO_HEAD else [head]
-    profile = measure_profile(config, network, data, heads=measured, device=device)
+    profile = measure_profile(
+        config, network, data, heads=measured, device=device, head_loss=head_loss(config)
+    )
     cuts = balanced_cuts(profile, config.blocks, head)
     return cuts, predicted(profile, cuts, head)
 

@@ -13,6 +13,7 @@ from blockstep.launch.commands import COMMANDS, choices, conf_text
 from blockstep.launch.compose import compose
 from blockstep.launch.config import TrainConfig
 from blockstep.launch.configfile import LARGEST, config_from_yaml, config_to_yaml
+from blockstep.launch.help import command_help
 from blockstep.launch.limits import HEADS, Limits
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.search.limits import LIMITS as SEARCH_LIMITS
@@ -146,16 +147,31 @@ def test_every_network_composes(name: str):
     assert compose("train", [f"model={name}"]).model["name"] == name
 
 
-@pytest.mark.parametrize("name", choices("preset"))
-def test_presets_choose_files_that_exist(name: str):
-    """And set keys that the command has; its comment names every preset."""
-    preset = yaml.safe_load(conf_text(f"preset/{name}"))
-    for line in preset["defaults"]:
+PRESETS = [(name, preset) for name, one in COMMANDS.items() for preset in choices(one.presets)]
+
+
+@pytest.mark.parametrize(("command", "name"), PRESETS)
+def test_presets_choose_files_that_exist(command: str, name: str):
+    """And set keys that their command has; the first line of each says how it is called."""
+    text = conf_text(f"{COMMANDS[command].presets}/{name}")
+    assert f"`blockstep {command} preset={name}`" in text.splitlines()[1]
+    assert max(map(len, text.splitlines())) <= 100
+    for line in yaml.safe_load(text)["defaults"]:
         for group, choice in line.items():
             assert choice in choices(group.removeprefix("override /"))
-    assert compose("search", [f"preset={name}"]).preset == name
-    (line,) = [one for one in conf_text("search").splitlines() if one.startswith("preset:")]
-    assert name in line
+    assert compose(command, [f"preset={name}"]).preset == name
+    assert name in command_help(command)
+
+
+@pytest.mark.parametrize(("command", "name"), PRESETS)
+def test_a_preset_is_of_one_command(command: str, name: str):
+    """The other command refuses it, and names its own."""
+    (other,) = set(COMMANDS) - {command}
+    with pytest.raises(ConfigError) as refused:
+        compose(other, [f"preset={name}"])
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"preset={name}: there is no such choice; choose one of ")
+    assert all(known in problem for known in choices(COMMANDS[other].presets))
 
 
 def test_recipes_are_of_pairs_that_exist():

@@ -110,6 +110,30 @@ def test_apply_sets_the_rate_of_all_groups() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_momentum_is_forgotten_where_the_rate_falls(make: Any) -> None:
+    """reset_momentum equals an optimizer made anew after each milestone; without, it is kept."""
+
+    def train(*, reset: bool, anew: bool) -> float:
+        config = OptimizationConfig(
+            lr=0.1, schedule="multistep", milestones=[3, 7], gamma=0.5, reset_momentum=reset
+        )
+        keys: dict[str, Any] = {"momentum": 0.9} if make is torch.optim.SGD else {}
+        weight = nn.Parameter(torch.tensor([3.0]))
+        optimizer = make([weight], lr=0.1, **keys)
+        for step in range(1, 11):
+            if anew and step in (4, 8):
+                optimizer = make([weight], lr=0.1, **keys)
+            Schedule(config).apply(optimizer, step)
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+        return weight.item()
+
+    assert train(reset=True, anew=False) == train(reset=False, anew=True)
+    assert train(reset=True, anew=False) != train(reset=False, anew=False)
+
+
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Any]] = {
     "sgd": (
         {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},

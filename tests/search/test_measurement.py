@@ -96,6 +96,18 @@ def test_each_part_gets_its_own_time():
 
 
 @pytest.mark.usefixtures("exact")
+def test_heads_may_have_a_loss_of_their_own():
+    """What it takes counts for the heads, not for the classifier."""
+
+    def twice(head: Any, h: Tensor, labels: Tensor) -> Tensor:
+        return tick_loss(head(h), labels) + tick_loss(head(h), labels)
+
+    profile = measure(ticking(), head_loss=twice)
+    assert profile.head_seconds == ((2 * (16 + 0.25 + 32 + 64),) * 4,)
+    assert profile.classifier_seconds == 0.25
+
+
+@pytest.mark.usefixtures("exact")
 def test_predictions_are_the_times_of_real_steps():
     """Every block that has something to train takes exactly as long as was predicted."""
     network = ticking()
