@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..search.decoupling import NO_HEAD
 from .options import read_options, run_folder
 from .restore import Restored, restore
 
@@ -35,7 +36,10 @@ def evaluate_command(words: Sequence[str]) -> int:
     path = folder.path / f"evaluation-{split}.json"
     folder.write_json(path, result)
     for stage, block in enumerate(result["blocks"], start=1):
-        print(f"block {stage}: accuracy {block['accuracy']:.2%}, loss {block['loss']:.4f}")
+        if block["accuracy"] is None:
+            print(f"block {stage}: no head, so no accuracy of its own")
+        else:
+            print(f"block {stage}: accuracy {block['accuracy']:.2%}, loss {block['loss']:.4f}")
     if result["ensemble_accuracy"] is not None:
         print(f"last two heads together: accuracy {result['ensemble_accuracy']:.2%}")
     print(f"{result['examples']} examples of {result['data']} ({split}); written to {path}")
@@ -52,13 +56,15 @@ def evaluate_restored(restored: Restored, split: str, *, device: torch.device) -
         device: Where.
 
     Returns:
-        ``{run facts, "examples", "blocks": [{"accuracy", "loss"}], "ensemble_accuracy"}``.
+        ``{run facts, "examples", "blocks": [{"accuracy", "loss"}], "ensemble_accuracy"}``; null
+        where a block has no head.
     """
     bodies = [
         restored.network.body(first, last).to(device).eval()
         for first, last in restored.decoupling.bounds()
     ]
     heads = [head.to(device).eval() for head in restored.heads]
+    headed = [*(head != NO_HEAD for head in restored.decoupling.heads), True]
     sums = [[0.0, 0.0] for _ in bodies]
     together = 0
     examples = 0
@@ -68,20 +74,27 @@ def evaluate_restored(restored: Restored, split: str, *, device: torch.device) -
         votes = []
         for number, (body, head) in enumerate(zip(bodies, heads, strict=True)):
             h = body(h)
+            if not headed[number]:
+                continue
             logits = head(h)
             sums[number][0] += F.cross_entropy(logits, y, reduction="sum").item()
             sums[number][1] += (logits.argmax(-1) == y).sum().item()
             votes.append(logits.log_softmax(-1))
         together += int((torch.stack(votes[-2:]).sum(0).argmax(-1) == y).sum())
         examples += len(y)
+    blocks = [
+        {
+            "accuracy": correct / examples if known else None,
+            "loss": loss / examples if known else None,
+        }
+        for (loss, correct), known in zip(sums, headed, strict=True)
+    ]
     return {
         "network": restored.network.name,
         "data": restored.data.name,
         "split": split,
         "step": restored.checkpoint.step,
         "examples": examples,
-        "blocks": [
-            {"accuracy": correct / examples, "loss": loss / examples} for loss, correct in sums
-        ],
-        "ensemble_accuracy": together / examples if len(bodies) > 1 else None,
+        "blocks": blocks,
+        "ensemble_accuracy": together / examples if headed[-2:] == [True, True] else None,
     }

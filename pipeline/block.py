@@ -26,7 +26,7 @@ from .optimization import OptimizationConfig, Schedule
 from .optimizer import make_optimizer
 from .seed import derive, set_seed
 
-__all__ = ["Block", "Criterion", "InPlaceHeadError", "Metric", "Place", "autocast"]
+__all__ = ["Block", "Criterion", "Examination", "InPlaceHeadError", "Metric", "Place", "autocast"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes) and labels (B,) to a scalar: the mean loss over the batch."""
@@ -150,7 +150,7 @@ class Block:
         outputs: list[Tensor] = []
         total = torch.zeros((), device=y.device)
         correct = torch.zeros((), device=y.device, dtype=torch.int64)
-        for part, labels in self._parts(self._arrange(x.detach()), y):
+        for part, labels in self._parts(self._enter(x), y):
             h, logits, loss = self._forward(part, labels)
             share = len(labels) / len(y)
             if share != 1.0:
@@ -247,6 +247,10 @@ class Block:
                 "block would learn from something else; make the head's first operation out of "
                 "place (e.g. ReLU(inplace=False))"
             )
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Return the input of a training step, cut off from what it was computed from."""
+        return self._arrange(x.detach())
 
     def _parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         chunk = self._config.chunk

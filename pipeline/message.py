@@ -85,6 +85,9 @@ class Kind(enum.IntEnum):
     """Nothing follows."""
     ERROR = 7
     """A stage before failed; the text says how."""
+    ERROR_SIGNAL = 8
+    """The gradient of the loss with respect to what the taking stage handed on; it travels
+    against the direction of all others, over links of its own."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ Save = Callable[[int, Stage], None]
 
 
 class RemoteError(RuntimeError):
-    """A stage before this one failed; its own report has the cause."""
+    """Another stage failed; its own report has the cause."""
 
 
 @dataclass
@@ -174,9 +174,12 @@ class Worker:
         self.activity.turns += 1
         if message.kind == Kind.BATCH:
             wait_out = time.perf_counter() - handled
-            times = StepTimes(message.step, begin, taken - begin, busy, wait_out)
-            self.recorder.step(times, depth=depth)
+            self._end_step(StepTimes(message.step, begin, taken - begin, busy, wait_out), depth)
         return message
+
+    def _end_step(self, times: StepTimes, depth: tuple[int, int]) -> None:
+        """A step's result is handed on: note where its time went."""
+        self.recorder.step(times, depth=depth)
 
     def _handle(self, message: Message) -> Message:
         if message.kind == Kind.BATCH:

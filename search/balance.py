@@ -17,15 +17,19 @@ Cost = Callable[[int, int], float]
 Costs = Mapping[tuple[int, int], float]
 
 
-def balanced_cuts(profile: Profile, blocks: int, head: HeadSpec) -> tuple[int, ...]:
+def balanced_cuts(
+    profile: Profile, blocks: int, head: HeadSpec, *, replays: bool = False
+) -> tuple[int, ...]:
     """Choose the cuts with the smallest predicted time of the slowest block.
 
-    No cut is made where the head does not fit, and the last block gets something to train.
+    No cut is made where the head does not fit. A block without a head, and the last block, get
+    something to train.
 
     Args:
         profile: What the layers and the head cost.
         blocks: How many blocks to make.
         head: The head of each block but the last: one of those in the profile, or ``NO_HEAD``.
+        replays: Whether blocks without a head pass each batch twice, as in Features Replay.
 
     Raises:
         DecouplingError: There are fewer layers than blocks, or no possible cuts.
@@ -39,26 +43,35 @@ def balanced_cuts(profile: Profile, blocks: int, head: HeadSpec) -> tuple[int, .
         if last < profile.layers:
             if index is not None and not profile.fits(last, index):
                 return math.inf
-            return profile.block_seconds(first, last, index, feedback=feedback)
+            if feedback and not sum(profile.parameters[first - 1 : last]):
+                return math.inf
+            return profile.block_seconds(first, last, index, feedback=feedback, replays=replays)
         trains = sum(profile.parameters[first - 1 :]) + profile.classifier_parameters > 0
         return profile.block_seconds(first, last, feedback=feedback) if trains else math.inf
 
     try:
         return best_cuts(profile.layers, blocks, cost)
     except DecouplingError as error:
+        if feedback:
+            missing, fix = "that leave every block parameters to train", "give fewer blocks"
+        else:
+            missing = f"after which the head {shown(head)} fits and the last block has parameters"
+            missing, fix = f"{missing} to train", "give fewer blocks or another head"
         raise DecouplingError(
-            f"blocks={blocks}: {profile.network} has no cuts after which the head {shown(head)} "
-            "fits and the last block has parameters to train; give fewer blocks or another head"
+            f"blocks={blocks}: {profile.network} has no cuts {missing}; {fix}"
         ) from error
 
 
-def predicted(profile: Profile, cuts: Sequence[int], head: HeadSpec) -> list[float]:
+def predicted(
+    profile: Profile, cuts: Sequence[int], head: HeadSpec, *, replays: bool = False
+) -> list[float]:
     """Return the predicted busy seconds per step of each block.
 
     Args:
         profile: What the layers and the head cost.
         cuts: Where the network is cut.
         head: The head of each block but the last, or ``NO_HEAD``.
+        replays: Whether blocks without a head pass each batch twice, as in Features Replay.
 
     Raises:
         DecouplingError: The cuts do not fit the layers.
@@ -69,7 +82,10 @@ def predicted(profile: Profile, cuts: Sequence[int], head: HeadSpec) -> list[flo
     *others, (first, last) = decoupling.bounds()
     feedback = head == NO_HEAD
     index = None if not others or feedback else profile.head_index(head)
-    seconds = [profile.block_seconds(*bounds, index, feedback=feedback) for bounds in others]
+    seconds = [
+        profile.block_seconds(*bounds, index, feedback=feedback, replays=replays)
+        for bounds in others
+    ]
     return [*seconds, profile.block_seconds(first, last, feedback=feedback)]
 
 

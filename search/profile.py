@@ -115,7 +115,13 @@ class Profile:
         return self.heads.index(head)
 
     def block_seconds(
-        self, first: int, last: int, head: int | None = None, *, feedback: bool = False
+        self,
+        first: int,
+        last: int,
+        head: int | None = None,
+        *,
+        feedback: bool = False,
+        replays: bool = False,
     ) -> float:
         """Predict the busy seconds per step of a block.
 
@@ -129,6 +135,8 @@ class Profile:
                 ends with the last layer has, and no other.
             feedback: Whether errors come from the block after it, so that it needs no head, and
                 go on to the block before it.
+            replays: Whether a block without a head passes each batch a second time before it
+                learns from it.
 
         Raises:
             ProfileError: There are no such layers, or the head does not fit there.
@@ -145,7 +153,7 @@ class Profile:
             seconds += self.inner[layer] if wanted else self.entry[layer]
             seconds += self.update[layer]
             wanted = wanted or self.parameters[layer] > 0
-        return seconds
+        return seconds + (sum(self.forward[first - 1 : last]) if headless and replays else 0.0)
 
     def fits(self, cut: int, head: int) -> bool:
         """Return whether one of :attr:`heads` fits the output of layer ``cut``."""

@@ -49,6 +49,14 @@ ENTRIES: Mapping[str, Entry] = {
         devices=False,
         heads=False,
     ),
+    "features_replay": Entry(
+        "errors one step old, activations replayed",
+        ("method=features_replay", "blocks={blocks}"),
+        heads=False,
+    ),
+    "ddg": Entry(
+        "delayed gradients, weights stashed", ("method=ddg", "blocks={blocks}"), heads=False
+    ),
     "decoupled": Entry("blocks with heads aux1", ("method=decoupled", "blocks={blocks}")),
     "sedona": Entry("the same, as SEDONA trains it", ("method=sedona", "blocks={blocks}")),
     "dgl": Entry("decoupled greedy learning", ("method=dgl", "blocks={blocks}")),

@@ -263,7 +263,9 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _is_plain(value: Any) -> bool:
     """Whether a value fits into a line of a table."""
     if isinstance(value, list):
-        return len(value) <= MAX_LIST and all(number(item) is not None for item in value)
+        return len(value) <= MAX_LIST and all(
+            item is None or number(item) is not None for item in value
+        )
     return value is None or isinstance(value, str | bool) or number(value) is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...search.decoupling import NO_HEAD
 from .diagram import Box, diagram
 from .history import Block, History
 from .markup import NOTHING, Markup, element, join
@@ -78,7 +79,7 @@ def _box(history: History, block: Block) -> Box:
     body, head = block.figure("params"), block.figure("head_params")
     lines = [
         block.layers,
-        f"head {block.head}" if block.head not in (None, "classifier") else block.head,
+        _head(block, len(history.blocks())),
         f"{count_text(body)} + {count_text(head)} parameters" if body is not None else None,
         _place(block),
     ]
@@ -88,6 +89,16 @@ def _box(history: History, block: Block) -> Box:
         _time_shares(history, block),
         _link(history, block) if block.index > 1 else ("", ""),
     )
+
+
+def _head(block: Block, blocks: int) -> str | None:
+    """Return what a block learns from."""
+    if block.head in (None, "classifier"):
+        return block.head
+    if block.head == NO_HEAD:
+        delay = blocks - block.index
+        return f"errors {delay} step{'s' * (delay > 1)} old"
+    return f"head {block.head}"
 
 
 def _link(history: History, block: Block) -> tuple[str, str]:

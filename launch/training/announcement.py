@@ -6,6 +6,7 @@ from typing import Any
 
 from ...models import parameters
 from ..tracking import offline_folder
+from .method import METHODS
 from .preparation import TrainPreparation
 
 __all__ = ["announcement", "closing_table"]
@@ -36,15 +37,18 @@ def announcement(preparation: TrainPreparation) -> str:
 def stage_lines(preparation: TrainPreparation) -> list[str]:
     """Return a line per stage: its layers, head, parameters and predicted time."""
     job, network = preparation.job, preparation.network
-    heads = [*job.heads, "classifier"]
+    feedback = METHODS[job.config.method].feedback
     lines = []
     for stage, (first, last) in enumerate(job.decoupling.bounds(), start=1):
         count = parameters(network.body(first, last)) / 1e6
         seconds = preparation.block_seconds
         time = f", measured {seconds[stage - 1] * 1e3:.1f} ms per step" if seconds else ""
+        delay = job.decoupling.blocks - stage
+        learns = f"head {job.heads[stage - 1]}" if delay else "head classifier"
+        if feedback and delay:
+            learns = f"errors {delay} step{'s' * (delay > 1)} old"
         lines.append(
-            f"  stage {stage}: layers {first}-{last}, head {heads[stage - 1]}, "
-            f"{count:.2f} M parameters{time}"
+            f"  stage {stage}: layers {first}-{last}, {learns}, {count:.2f} M parameters{time}"
         )
     return lines
 

@@ -13,6 +13,8 @@ from torch import nn
 from ...models import Network
 from ...models.predsim import PredSim
 from ...pipeline.block import Block, Place
+from ...pipeline.delayed_gradients import DelayedGradientsBlock
+from ...pipeline.features_replay import FeaturesReplayBlock
 from ...pipeline.predsim import PredSimBlock, predsim_loss
 from ...search.continuous import ContinuousBlock
 from ...search.measurement import HeadLoss
@@ -87,6 +89,8 @@ BUILDERS: Mapping[str, Callable[..., Block]] = {
     "sedona_continuous": _continuous,
     "dgl": _decoupled,
     "predsim": _predsim,
+    "features_replay": partial(_decoupled, kind=FeaturesReplayBlock),
+    "ddg": partial(_decoupled, kind=DelayedGradientsBlock),
     "backprop": _decoupled,
 }
 """How the methods make their stages."""

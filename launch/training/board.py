@@ -63,8 +63,8 @@ class TrainBoard(Board):
             table.add_row(
                 str(stage),
                 f"{record['step']}/{self._steps}",
-                f"{record['loss']:.4f}",
-                f"{record['accuracy']:.2%}",
+                number(record["loss"]),
+                percent(record["accuracy"]),
                 f"{record['images_per_second']:.1f}",
                 str(record["queue_depth"]),
                 f"{busy:.0%}",
@@ -97,12 +97,22 @@ def shares(record: Mapping[str, Any]) -> tuple[float, float, float]:
     return parts[0] / total, parts[1] / total, parts[2] / total
 
 
+def number(value: float | None) -> str:
+    """Return a loss; a dash for a block without one."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def percent(value: float | None) -> str:
+    """Return an accuracy; a dash for a block without a head."""
+    return "-" if value is None else f"{value:.2%}"
+
+
 def stage_line(record: Mapping[str, Any], steps: int, left: float | None) -> str:
     """Return one stage's progress as a line of fixed columns."""
     busy, wait_in, wait_out = shares(record)
     return (
         f"step {record['step']:>6}/{steps} | stage {record['stage']} | "
-        f"loss {record['loss']:.4f} | acc {record['accuracy']:6.2%} | "
+        f"loss {number(record['loss']):>6} | acc {percent(record['accuracy']):>6} | "
         f"{record['images_per_second']:8.1f} img/s | queue {record['queue_depth']} | "
         f"busy {busy:4.0%} in {wait_in:4.0%} out {wait_out:4.0%} | left {clock(left)}"
     )
@@ -111,7 +121,7 @@ def stage_line(record: Mapping[str, Any], steps: int, left: float | None) -> str
 def training_line(record: Mapping[str, Any]) -> str | None:
     """Return an event of a training as a sentence; None for other records."""
     if record["event"] == "evaluation":
-        blocks = ", ".join(f"{accuracy:.2%}" for accuracy in record["accuracies"])
+        blocks = ", ".join(percent(accuracy) for accuracy in record["accuracies"])
         vote = record.get("ensemble_accuracy")
         ensemble = f", last two heads together {vote:.2%}" if vote is not None else ""
         return (

@@ -66,7 +66,8 @@ def _evaluation_values(record: Mapping[str, Any]) -> dict[str, Any]:
     values = {f"{split}/loss": record["losses"][-1]}
     values[f"{split}/accuracy"] = record["accuracies"][-1]
     for stage, accuracy in enumerate(record["accuracies"], start=1):
-        values[f"{split}/stage_{stage}_accuracy"] = accuracy
+        if accuracy is not None:
+            values[f"{split}/stage_{stage}_accuracy"] = accuracy
     if record.get("ensemble_accuracy") is not None:
         values[f"{split}/ensemble_accuracy"] = record["ensemble_accuracy"]
     return values

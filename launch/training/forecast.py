@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ...pipeline.predsim import adjusted_cosine
 from ..assembly import build_heads
 from ..folder import existing_parent
+from .method import METHODS
 from .preparation import TrainPreparation
 
-__all__ = ["forecast", "saved_bytes"]
+__all__ = ["forecast", "history_bytes", "saved_bytes"]
 
 OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps."""
@@ -49,11 +50,20 @@ def forecast(preparation: TrainPreparation) -> str:
             fitting = max(1, config.pipeline.queue_bytes // max(1, link))
             queue = link * min(config.pipeline.queue_messages, fitting)
         weights = count * 4 * copies
-        total += count * 4 * (copies - 1)
+        history, stored = history_bytes(
+            METHODS[config.method].keeps,
+            job.decoupling.blocks - stage,
+            inputs=h.numel() * h.element_size() // 2 * config.train.batch_size,
+            graph=activations,
+            weights=count * 4,
+            error=link,
+        )
+        total += count * 4 * (copies - 1) + stored
+        past = f" history {_mib(history)}," if history else ""
         lines.append(
             f"  stage {stage}: layers {first}-{last}, rank {placement.rank_of(stage)}"
             f" on {_device(preparation, stage)}: weights, gradients and optimizer {_mib(weights)},"
-            f" activations {_mib(activations)}, queue behind it at most {_mib(queue)}"
+            f" activations {_mib(activations)},{past} queue behind it at most {_mib(queue)}"
             f" ({_mib(link)} per message)"
         )
         h = output
@@ -75,6 +85,30 @@ class _WithSimilarity(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(h), adjusted_cosine(self.head.similarity(h))
+
+
+def history_bytes(
+    keeps: str, delay: int, *, inputs: int, graph: int, weights: int, error: int
+) -> tuple[int, int]:
+    """Return what a stage keeps of the batches that it has passed on and not yet learned from.
+
+    Args:
+        keeps: ``inputs``, ``graphs`` or nothing; see :class:`~.method.Method`.
+        delay: Steps until it learns from a batch.
+        inputs: Bytes of a batch's input.
+        graph: Bytes of a batch's graph, of which the stage has one anyway while it learns.
+        weights: Bytes of its weights.
+        error: Bytes of an error signal, of which two may wait.
+
+    Returns:
+        Bytes of memory at most, and bytes in a checkpoint.
+    """
+    if not keeps or delay == 0:
+        return 0, 0
+    if keeps == "inputs":
+        return (delay + 1) * inputs + 2 * error, delay * inputs + error
+    memory = delay * graph + (delay + 1) * weights + 2 * error
+    return memory, delay * (inputs + weights) + error
 
 
 def saved_bytes(body: nn.Module, head: nn.Module, x: Tensor) -> tuple[int, Tensor]:

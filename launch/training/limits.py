@@ -118,6 +118,8 @@ def _learned(config: TrainConfig, refusals: Refusals) -> None:
             "replaces half of what a search found by chance; give decoupling=sedona/NAME or the"
             f" decoupling.json of a search, not {shown(kind)}",
         )
+    if config.ablation == "beta" and _method(config).feedback:
+        refusals.add("ablation", "beta", f"draws heads, but method={config.method} has none")
     if config.ablation == "beta" and config.heads is not None:
         refusals.add("heads", config.heads, "ablation=beta draws the heads; give one of them")
 
@@ -175,6 +177,32 @@ def _predsim(config: TrainConfig, refusals: Refusals) -> None:
             )
 
 
+def _feedback(config: TrainConfig, refusals: Refusals) -> None:
+    """Check what does not go together with errors that travel back."""
+    if not _method(config).feedback:
+        return
+    train, method = config.train, f"method={config.method}"
+    if train.chunk is not None:
+        refusals.add(
+            "train.chunk",
+            train.chunk,
+            f"{method} sends one error signal back for each whole batch; leave it out",
+        )
+    if train.compile:
+        refusals.add(
+            "train.compile",
+            True,
+            f"{method} does not compile blocks: a step of theirs has two halves; leave it out",
+        )
+    if train.precision == "float16":
+        refusals.add(
+            "train.precision",
+            "float16",
+            f"needs loss scaling, which differs between the blocks of {method}; take bfloat16 or"
+            " float32",
+        )
+
+
 def _profile(config: TrainConfig, refusals: Refusals) -> None:
     stage = config.profile.stage
     if stage is not None and stage > config.blocks:
@@ -203,5 +231,5 @@ LIMITS = Limits(
         "profile.start": OR_NONE,
         "profile.steps": COUNT,
     },
-    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _predsim, _profile),
+    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _predsim, _feedback, _profile),
 )

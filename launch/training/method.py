@@ -23,12 +23,18 @@ class Method:
             the blocks have no losses of their own, and no heads can be asked for.
         fixed_heads: Whether the rule needs what only these heads have, so that no others can be
             asked for.
+        feedback: Whether a block learns from the errors of the block behind it, which needs links
+            back.
+        keeps: What a block keeps of each batch that it has passed on and not yet learned from:
+            its ``inputs``, or whole ``graphs`` with the weights; empty for nothing.
     """
 
     whole: bool = False
     decoupling: str = "balanced"
     heads: str = "aux1"
     fixed_heads: bool = False
+    feedback: bool = False
+    keeps: str = ""
 
 
 METHODS: Mapping[str, Method] = {
@@ -37,5 +43,7 @@ METHODS: Mapping[str, Method] = {
     "sedona_continuous": Method(whole=True),
     "dgl": Method(decoupling="uniform", heads="mlp_sr"),
     "predsim": Method(decoupling="uniform", heads="predsim", fixed_heads=True),
+    "features_replay": Method(heads="none", feedback=True, keeps="inputs"),
+    "ddg": Method(heads="none", feedback=True, keeps="graphs"),
     "backprop": Method(whole=True, heads="none"),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...models import Network
 from ...pipeline.optimization import Schedule
@@ -135,7 +136,7 @@ def prepare(
     job = TrainJob(command=command, config=config, task=task, folder=folder, decoupling=decoupling)
     build_heads(network, decoupling, task, config.seed)
     check_own_network(config, network, data)
-    _check_last_block(decoupling, network)
+    _check_blocks(decoupling, network)
     if create:
         folder.create()
         folder.config.write_text(config_to_yaml(config))
@@ -240,6 +241,8 @@ def _found(config: TrainConfig, kind: str, network: Network) -> Decoupling:
         found = random_cuts(found, seed=config.seed)
     elif config.ablation == "beta":
         found = random_heads(found, found.pool or PUBLISHED_POOL, seed=config.seed)
+    if METHODS[config.method].heads == NO_HEAD:
+        found = found.with_heads(NO_HEAD)
     return found if config.heads is None else found.with_heads(config.heads)
 
 
@@ -305,16 +308,21 @@ def _balance(
     profile = measure_profile(
         config, network, data, heads=measured, device=device, head_loss=head_loss(config)
     )
-    cuts = balanced_cuts(profile, config.blocks, head)
-    return cuts, predicted(profile, cuts, head)
+    replays = METHODS[config.method].keeps == "inputs"
+    cuts = balanced_cuts(profile, config.blocks, head, replays=replays)
+    return cuts, predicted(profile, cuts, head, replays=replays)
 
 
-def _check_last_block(decoupling: Decoupling, network: Network) -> None:
-    """Other blocks have heads with parameters; the last one may have nothing to train."""
-    first, last = decoupling.bounds()[-1]
-    modules = (network.body(first, last), network.classifier)
-    parameters = itertools.chain(*(module.parameters() for module in modules))
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise ConfigError(
-            f"the last block (layers {first}-{last}) has no parameters to train; cut earlier"
-        )
+def _check_blocks(decoupling: Decoupling, network: Network) -> None:
+    """Heads have parameters; a block without one, and the last, may have nothing to train."""
+    heads: list[nn.Module] = [nn.Identity()] * len(decoupling.cuts) + [network.classifier]
+    known = [*(head == NO_HEAD for head in decoupling.heads), True]
+    for block, (first, last) in enumerate(decoupling.bounds()):
+        modules = (network.body(first, last), heads[block])
+        parameters = itertools.chain(*(module.parameters() for module in modules))
+        if known[block] and not any(parameter.requires_grad for parameter in parameters):
+            which = "the last block" if last == decoupling.layers else f"block {block + 1}"
+            where = "earlier" if last == decoupling.layers else "elsewhere"
+            raise ConfigError(
+                f"{which} (layers {first}-{last}) has no parameters to train; cut {where}"
+            )

@@ -19,7 +19,10 @@ from ...pipeline.block import Block
 from ...pipeline.checkpoint import CheckpointError
 from ...pipeline.crew import run_in_threads, run_in_turns
 from ...pipeline.feed import Agenda, Feed
+from ...pipeline.feedback import FeedbackWorker
+from ...pipeline.feedback_block import FeedbackBlock
 from ...pipeline.gpu import watch_gpu
+from ...pipeline.link import Inlet, Outlet
 from ...pipeline.memory import give_back_freed_memory
 from ...pipeline.recorder import Recorder
 from ...pipeline.stage import Stage
@@ -28,8 +31,10 @@ from ...pipeline.worker import Activity, Worker
 from ..assembly import build_data, build_heads, build_network
 from ..rank import POLL_SECONDS, Rank
 from .blocks import build_block
+from .feedback import wire_back
 from .job import TrainJob
 from .measure import seconds_alone, seconds_of_backprop
+from .method import METHODS
 from .profiler import profiler_of
 from .wiring import Wiring, wire
 
@@ -45,6 +50,7 @@ class TrainRank(Rank[TrainJob]):
         self._placement = self._job.placement
         self._stages = self._placement.stages(self._member.rank)
         self._wiring: Wiring | None = None
+        self._wiring_back: Wiring | None = None
         return [Activity(since=time.perf_counter()) for _ in self._stages]
 
     def _take_part(self, device: torch.device) -> None:
@@ -59,6 +65,8 @@ class TrainRank(Rank[TrainJob]):
             device=device,
         )
         self._wiring.greet()
+        if METHODS[self._job.config.method].feedback:
+            self._wiring_back = self._link_back(device)
         self._ready(
             device,
             stages=self._stages,
@@ -73,6 +81,13 @@ class TrainRank(Rank[TrainJob]):
         workers = self._hire(blocks, self._wiring, device)
         step = self._work(workers)
         self._finish(workers, step, device)
+
+    def _link_back(self, device: torch.device) -> Wiring:
+        """Make the links that error signals travel on, and try them."""
+        bounds, rank = self._job.config.pipeline, self._member.rank
+        wiring = wire_back(self._placement, bounds, rank=rank, device=device)
+        wiring.greet()
+        return wiring
 
     def _build(self, device: torch.device) -> tuple[Network, list[Block]]:
         job = self._job
@@ -134,7 +149,7 @@ class TrainRank(Rank[TrainJob]):
                 device=device,
                 gpu=watch_gpu(device),
             )
-            worker = Worker(
+            worker = self._worker(
                 block,
                 inlet,
                 outlet,
@@ -148,6 +163,15 @@ class TrainRank(Rank[TrainJob]):
             workers.append(worker)
         return workers
 
+    def _worker(self, block: Block, inlet: Inlet, outlet: Outlet, **options: Any) -> Worker:
+        """Make the loop of a stage, with the links back where it has them."""
+        back = self._wiring_back
+        if back is None or not isinstance(block, FeedbackBlock):
+            return Worker(block, inlet, outlet, **options)
+        place = self._stages.index(block.index)
+        signals, errors = back.inlets[place], back.outlets[place]
+        return FeedbackWorker(block, inlet, outlet, signals=signals, back=errors, **options)
+
     def _evaluated(self, stage: int, result: dict[str, Any]) -> None:
         """Tell the results. On a CPU, what only the evaluation needed goes back to the kernel."""
         self._mail.post({"event": "evaluated", "stage": stage, **result})
@@ -160,8 +184,11 @@ class TrainRank(Rank[TrainJob]):
         elif self._placement.in_turns:
             step = run_in_turns(workers)
         else:
-            step = run_in_threads(workers, self._wiring.local)
+            back = self._wiring_back.local if self._wiring_back is not None else []
+            step = run_in_threads(workers, [*self._wiring.local, *back])
         self._wiring.close()
+        if self._wiring_back is not None:
+            self._wiring_back.close()
         return step
 
     def _save(self, step: int, stage: Stage) -> None:
@@ -206,5 +233,6 @@ class TrainRank(Rank[TrainJob]):
         self._mail.post({"event": "alone", "stage": worker.stage.index, "seconds": seconds})
 
     def _warn(self, text: str) -> None:
-        if self._wiring is not None:
-            self._wiring.warn(text, WARN_SECONDS)
+        for wiring in (self._wiring, self._wiring_back):
+            if wiring is not None:
+                wiring.warn(text, WARN_SECONDS)

@@ -440,6 +440,23 @@ RELATIONS = [
         "method=predsim needs its own",
     ),
     (["method=dgl", "predsim.beta=0.5"], "predsim.beta=0.5", "not for method=dgl"),
+    (["method=ddg", "heads=aux1"], "heads=aux1", "method=ddg has no heads"),
+    (
+        ["method=features_replay", "train.chunk=8"],
+        "train.chunk=8",
+        "method=features_replay sends one error signal back for each whole batch",
+    ),
+    (["method=ddg", "train.compile=true"], "train.compile=true", "method=ddg does not compile"),
+    (
+        ["method=features_replay", "train.precision=float16"],
+        "train.precision=float16",
+        "differs between the blocks of method=features_replay; take bfloat16",
+    ),
+    (
+        ["method=ddg", "decoupling=a/d.json", "ablation=beta"],
+        "ablation=beta",
+        "draws heads, but method=ddg has none",
+    ),
     (["ablation=beta"], "ablation=beta", "decoupling.json of a search, not null"),
     (["ablation=gamma", "decoupling=a/d.json"], "ablation=gamma", "choose one of alpha, beta"),
     (["ablation=beta", "decoupling=a/d.json", "heads=aux1"], "heads=aux1", "ablation=beta draws"),

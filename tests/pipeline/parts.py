@@ -157,6 +157,7 @@ def make_worker(
     records: Records | None = None,
     folder: Path | None = None,
     every: int = 5,
+    kind: Callable[..., Worker] = Worker,
     **options: Any,
 ) -> Worker:
     """Make a worker that keeps its results in ``records`` and its shards in ``folder``."""
@@ -171,7 +172,7 @@ def make_worker(
         kept.evaluations.append({key: result[key] for key in result if key != "seconds"})
 
     recorder = Recorder(stage, kept.mailbox, every=every, batch_size=8, device=CPU, gpu=NoGpu())
-    return Worker(
+    return kind(
         stage,
         inlet,
         outlet,

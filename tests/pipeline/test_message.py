@@ -228,7 +228,7 @@ HUGE = (1 << 63) - 1
         (forge(magic=b"HTTP"), "begins with b'HTTP' instead of b'BSTP'"),
         (forge(version=2), "format 2; this process speaks format 1"),
         (forge()[:-4] + b"\0\0\0\0", "checksum"),
-        (forge(kind=8), "unknown kind 8"),
+        (forge(kind=9), "unknown kind 9"),
         (forge(kind=0xFFFF), "unknown kind 65535"),
         (forge(count=5), "5 tensors"),
         (forge(count=0xFFFF), "65535 tensors"),

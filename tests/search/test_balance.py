@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -209,3 +210,25 @@ def test_blocks_without_losses_of_their_own_need_no_head():
     assert balanced_cuts(costs, 2, NO_HEAD) == (2,)
     assert predicted(costs, (2,), NO_HEAD) == [2.0 + 2.0, 2.0 + 2.0 + 1.0]
     assert predicted(costs, (), NO_HEAD) == [2.0 + 2.0 + 2.0 + 2.0 + 1.0]
+
+
+def test_a_second_pass_moves_the_cut_forward():
+    """Features Replay passes each batch twice in all blocks but the last, which get less work."""
+    costs = dataclasses.replace(profile((2.0,) * 6, ()), forward=(1.5,) * 6)
+    assert balanced_cuts(costs, 2, NO_HEAD) == (3,)
+    assert balanced_cuts(costs, 2, NO_HEAD, replays=True) == (2,)
+    plain, replaying = (
+        predicted(costs, (2,), NO_HEAD, replays=replays) for replays in (False, True)
+    )
+    assert replaying == [plain[0] + 3.0, plain[1]]
+    headed = profile((2.0,) * 6, ((1.0,) * 5,))
+    assert predicted(headed, (2,), "aux1", replays=True) == predicted(headed, (2,), "aux1")
+
+
+def test_a_block_without_a_head_can_train():
+    """Layers without parameters are no block of their own where no head has any either."""
+    silent = profile((1.0, 9.0, 1.0, 1.0), ((1.0, 1.0, 1.0),), parameters=(1, 0, 1, 1))
+    assert balanced_cuts(silent, 3, "aux1") == (1, 2)
+    assert balanced_cuts(silent, 3, NO_HEAD) == (2, 3)
+    with pytest.raises(DecouplingError, match="no cuts that leave every block parameters"):
+        balanced_cuts(silent, 4, NO_HEAD)

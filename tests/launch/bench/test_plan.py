@@ -16,7 +16,7 @@ def test_every_entry_is_a_training_that_could_start() -> None:
         config = plan.config(method)
         assert (config.train.steps, config.evaluate.every) == (50, 10)
         assert (config.measure.backprop, config.checkpoint.every) == (0, 0)
-        assert config.blocks == (2 if ENTRIES[method].heads else 1)
+        assert config.blocks == (2 if "blocks={blocks}" in ENTRIES[method].words else 1)
 
 
 def test_what_was_typed_wins_over_the_defaults() -> None:
