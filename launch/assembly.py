@@ -23,7 +23,7 @@ from ..pipeline.block import Criterion
 from ..pipeline.optimization import OptimizationConfig
 from ..pipeline.seed import derive
 from ..search.decoupling import NO_HEAD, Decoupling
-from .config import RunConfig, TrainConfig
+from .config import SetupConfig, TrainConfig
 from .data import Data, data_from, load_data
 from .job import Objects, Task
 from .refusal import ConfigError
@@ -81,7 +81,7 @@ def instantiate(spec: Mapping[str, Any], key: str, **offered: Any) -> Any:
         ) from error
 
 
-def build_data(config: RunConfig, objects: Objects, device: torch.device) -> Data:
+def build_data(config: SetupConfig, objects: Objects, device: torch.device) -> Data:
     """Load the data set that the run trains on, onto ``device``."""
     if objects.data is not None:
         return data_from(objects.data, config.data, seed=config.seed, device=device)
@@ -95,7 +95,7 @@ def task_of(data: Data) -> Task:
     return Task(data.name, data.classes, tuple(data.shape), dtype, dict(data.sizes))
 
 
-def build_network(config: RunConfig, objects: Objects, task: Task) -> Network:
+def build_network(config: SetupConfig, objects: Objects, task: Task) -> Network:
     """Make the network with its initial weights, on the CPU.
 
     Raises:

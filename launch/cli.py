@@ -31,6 +31,12 @@ def _bench(words: Sequence[str]) -> int:
     return bench_command(words)
 
 
+def _plan(words: Sequence[str]) -> int:
+    from .plan.command import plan_command
+
+    return plan_command(words)
+
+
 def _evaluate(words: Sequence[str]) -> int:
     from .evaluate import evaluate_command
 
@@ -65,6 +71,7 @@ HANDLERS: dict[str, Handler] = {
     "train": _train,
     "search": _search,
     "bench": _bench,
+    "plan": _plan,
     "evaluate": _evaluate,
     "export": _export,
     "report": _report,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any
 
 from .config import TrainConfig
+from .plan.config import PlanConfig
+from .plan.limits import check_plan, infer_plan
 from .refusal import ConfigError, Refusals, closest
 from .search.config import SearchConfig
 from .search.limits import check_search
@@ -50,6 +52,11 @@ class Command:
         """
         return f"{PRESET}/{self.primary}"
 
+    @property
+    def has_presets(self) -> bool:
+        """Whether the command has the key ``preset``."""
+        return any(one.name == PRESET for one in fields(self.config))
+
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
@@ -64,6 +71,13 @@ COMMANDS: Mapping[str, Command] = {
         "search",
         check_search,
         groups={"model": "resnet50", "data": "cifar10"},
+    ),
+    "plan": Command(
+        PlanConfig,
+        "plan",
+        check_plan,
+        groups={"model": "resnet50", "data": "cifar10"},
+        infer=infer_plan,
     ),
 }
 

@@ -28,6 +28,7 @@ from .config import TrainConfig
 from .configfile import config_from_yaml, config_to_yaml
 from .keys import TARGET, Keys, flatten
 from .overrides import Assignment, read
+from .plan.config import PlanConfig
 from .refusal import ConfigError, Refusals, closest
 from .schema import build, sections
 from .search.config import SearchConfig
@@ -53,6 +54,8 @@ _LOCK = threading.Lock()
 def compose(name: Literal["train"], overrides: Sequence[str]) -> TrainConfig: ...
 @overload
 def compose(name: Literal["search"], overrides: Sequence[str]) -> SearchConfig: ...
+@overload
+def compose(name: Literal["plan"], overrides: Sequence[str]) -> PlanConfig: ...
 @overload
 def compose(name: str, overrides: Sequence[str]) -> Any: ...
 def compose(name: str, overrides: Sequence[str]) -> Any:
@@ -97,7 +100,8 @@ def apply_overrides(config: T, overrides: Sequence[str]) -> T:
     base = asdict(config)  # pyright: ignore[reportArgumentType]
     chosen, settings = _read(entry, overrides, refusals)
     current = {group: _current(base[group]) for group in entry.groups}
-    current[PRESET] = str(base[PRESET] or "null")
+    if entry.has_presets:
+        current[PRESET] = str(base[PRESET] or "null")
     for group, one in chosen.items():
         if one.word != current[group]:
             refusals.add(group, one.text, _fixed(group, current[group]))
@@ -154,7 +158,7 @@ def _read(
     """Separate choices of files (the last one of each group counts) from settings of keys."""
     inner = sections(entry.config) | set(entry.groups)
     typed = flatten(read(overrides, refusals), inner)
-    files = {*entry.groups, PRESET}
+    files = {*entry.groups, *([PRESET] if entry.has_presets else ())}
     chosen = {one.key: one for one in typed if one.key in files}
     return chosen, [one for one in typed if one.key not in files]
 

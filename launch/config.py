@@ -24,6 +24,7 @@ __all__ = [
     "ProfileConfig",
     "RanksConfig",
     "RunConfig",
+    "SetupConfig",
     "TrainConfig",
     "WandbConfig",
 ]
@@ -138,14 +139,20 @@ class WandbConfig:
 
 
 @dataclass
-class RunConfig:
-    """What every command that starts a run can be told."""
+class SetupConfig:
+    """What every command that makes a network can be told."""
 
     model: dict[str, Any] = field(default_factory=lambda: {"name": "resnet18"})
     data: DataConfig = field(default_factory=DataConfig)
-    preset: str | None = None
     device: str = "auto"
     seed: int = 0
+
+
+@dataclass
+class RunConfig(SetupConfig):
+    """What every command that starts a run can be told."""
+
+    preset: str | None = None
     name: str | None = None
     runs: str = "runs"
     resume: str | None = None

@@ -70,6 +70,14 @@ USAGES: Mapping[str, Usage] = {
         " seeds 0, 1, ..., in turn; blocks: blocks, and devices; name and runs: the folder. All"
         " other keys are those of `blockstep train`, for every method.",
     ),
+    "plan": Usage(
+        "[key=value ...]",
+        "predict speed, memory and traffic of every method on other devices",
+        "Times each layer and head here with random inputs (or reads profile=FILE), simulates"
+        " queues, transfers, bubbles and all-reduce, and says which method is fastest, also when"
+        " that is data parallelism. The keys below stand with their defaults; a data set brings its"
+        " own batch size and precision.",
+    ),
     "evaluate": Usage(
         "run=DIR [key=value ...]",
         "the accuracy of a run's network, of every block and of their ensemble",
@@ -100,6 +108,10 @@ _EXAMPLES = (
     ),
     ("resume a run", "blockstep train name=first resume=auto"),
     ("find where to cut", "blockstep search preset=small name=cuts"),
+    (
+        "predict speed and memory on other devices",
+        "blockstep plan model=resnet152 data=imagenet blocks=[2,4,8] devices=8",
+    ),
 )
 
 _HEADINGS = {
@@ -231,7 +243,8 @@ def _reference(name: str) -> list[str]:
     lines = ["", "The run"]
     apart = {*headings, *entry.groups}
     lines += _rows(one for one in keys if one.key.partition(".")[0] not in apart)
-    lines += _table([(f"{PRESET}=NAME", " | ".join(choices(entry.presets)))])
+    if entry.has_presets:
+        lines += _table([(f"{PRESET}=NAME", " | ".join(choices(entry.presets)))])
     for group in entry.groups:
         is_section = group in sections(entry.config)
         found = _section_keys(group, keys) if is_section else _group_keys(group)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .config import RunConfig
+from .config import RunConfig, SetupConfig
 from .refusal import Refusals, closest, shown
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "OR_NONE",
     "POSITIVE",
     "RANGES",
+    "SETUP_RELATIONS",
     "SHARE",
     "Limits",
     "Range",
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "check_class",
     "check_heads",
+    "check_values",
 ]
 
 Relation = Callable[[Any, Refusals], None]
@@ -134,6 +136,22 @@ class Limits:
 
 def check(config: RunConfig, limits: Limits, refusals: Refusals) -> None:
     """Note every impossible value of a configuration whose types are right."""
+    check_values(config, limits, TEXTS, refusals)
+    for relation in (_name, *SETUP_RELATIONS, _devices, *limits.relations):
+        relation(config, refusals)
+
+
+def check_values(
+    config: SetupConfig, limits: Limits, texts: Iterable[str], refusals: Refusals
+) -> None:
+    """Note every value that its key cannot have, whatever the others are.
+
+    Args:
+        config: The configuration.
+        limits: Its choices and ranges.
+        texts: Keys that must not be empty.
+        refusals: Takes the problems.
+    """
     for key, known in limits.choices.items():
         value = at(config, key)
         if value not in known:
@@ -142,11 +160,9 @@ def check(config: RunConfig, limits: Limits, refusals: Refusals) -> None:
         value = at(config, key)
         if value is not None and value not in range_:
             refusals.add(key, value, f"must be {range_}")
-    for key in TEXTS:
+    for key in texts:
         if at(config, key) == "":
             refusals.add(key, "", "must not be empty")
-    for relation in (*_RELATIONS, *limits.relations):
-        relation(config, refusals)
 
 
 def at(config: Any, key: str) -> Any:
@@ -299,8 +315,7 @@ def _devices(config: RunConfig, refusals: Refusals) -> None:
         )
 
 
-_RELATIONS: Sequence[Relation] = (
-    _name,
+SETUP_RELATIONS: Sequence[Relation] = (
     _model,
     _classes,
     _rates,
@@ -308,5 +323,5 @@ _RELATIONS: Sequence[Relation] = (
     _optimizer,
     _chunk,
     _classes_per_batch,
-    _devices,
 )
+"""Checks of several keys that every command with a network and its training has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..models import HeadSpec, Network
 from ..pipeline.block import autocast
@@ -11,10 +12,10 @@ from ..pipeline.optimizer import make_optimizer
 from ..search import Profile, profile_network
 from ..search.measurement import HeadLoss
 from .assembly import build_criterion
-from .config import RunConfig
+from .config import OptimizationConfig, RunConfig
 from .data import Data
 
-__all__ = ["measure_profile"]
+__all__ = ["measure_profile", "profile_batch"]
 
 
 def measure_profile(
@@ -36,8 +37,43 @@ def measure_profile(
         device: Where.
         head_loss: How a head's loss comes about; None: the criterion of its logits.
     """
-    x, y = (tensor.to(device) for tensor in data.example(config.train.batch_size))
-    if config.train.channels_last and x.dim() == 4:
+    batch = data.example(config.train.batch_size)
+    return profile_batch(
+        config.train,
+        network,
+        batch,
+        heads=heads,
+        device=device,
+        seed=config.seed,
+        head_loss=head_loss,
+    )
+
+
+def profile_batch(
+    config: OptimizationConfig,
+    network: Network,
+    batch: tuple[Tensor, Tensor],
+    *,
+    heads: list[HeadSpec],
+    device: torch.device,
+    seed: int,
+    repeats: int = 5,
+    head_loss: HeadLoss | None = None,
+) -> Profile:
+    """Time the layers and heads with a batch, and with the optimizer, precision and layout given.
+
+    Args:
+        config: The ``train.*`` keys.
+        network: The network; it stays as it is.
+        batch: Inputs and labels.
+        heads: The heads to time after each layer but the last.
+        device: Where.
+        seed: Of the heads' weights and of dropout.
+        repeats: Passes of which the median is taken.
+        head_loss: How a head's loss comes about; None: the criterion of its logits.
+    """
+    x, y = (tensor.to(device) for tensor in batch)
+    if config.channels_last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     # As in the workers: with the allocator's default, large tensors look slower than they are.
     with keeping_freed_memory():
@@ -46,9 +82,10 @@ def measure_profile(
             x,
             y,
             heads=heads,
-            make_optimizer=lambda parameters: make_optimizer(parameters, config.train),
-            loss=build_criterion(config.train),
+            make_optimizer=lambda parameters: make_optimizer(parameters, config),
+            loss=build_criterion(config),
             head_loss=head_loss,
-            autocast=lambda: autocast(device, config.train.precision),
-            seed=config.seed,
+            repeats=repeats,
+            autocast=lambda: autocast(device, config.precision),
+            seed=seed,
         )

@@ -1,0 +1,1 @@
+"""``blockstep plan``: what training would cost on other devices."""
