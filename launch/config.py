@@ -75,6 +75,8 @@ class PipelineConfig(RanksConfig):
     link: str = "auto"
     queue_messages: int = 4
     queue_bytes: int = 268_435_456
+    replicas: Any = None
+    ranks: int | None = None
 
 
 @dataclass

@@ -118,6 +118,10 @@ class Job(ABC):
     def device(self, rank: int, local_rank: int) -> torch.device:
         """Return where ``rank`` computes."""
 
+    def reads_data(self, rank: int) -> bool:
+        """Return whether ``rank`` reads the data; the others are sent what they learn from."""
+        return rank == 0
+
     def to_json(self) -> str:
         """Write it down for other ranks."""
         return json.dumps(

@@ -115,8 +115,8 @@ class Crew:
             self._workers.append(worker)
         for member, worker in zip(self._members, self._workers, strict=True):
             assert worker.stdin is not None
-            # Only the rank that reads the data needs them.
-            objects = self._objects if member.rank == 0 else Objects(self._objects.network)
+            reads = self._job.reads_data(member.rank)
+            objects = self._objects if reads else Objects(self._objects.network)
             # A worker that died at once is reported by check().
             with suppress(BrokenPipeError):
                 write_payload(worker.stdin, text, objects)

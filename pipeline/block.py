@@ -13,7 +13,7 @@ Decoupled Greedy Learning (Belilovsky et al., ICML 2020), Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from .message import Kind, Message, dense
 from .meter import LossMeter
 from .optimization import OptimizationConfig, Schedule
 from .optimizer import make_optimizer
+from .replicas import OneReplica, replica_label
 from .seed import derive, set_seed
 
 __all__ = ["Block", "Criterion", "Examination", "InPlaceHeadError", "Metric", "Place", "autocast"]
@@ -97,6 +98,7 @@ class Block:
         examiner: The loss that evaluations report; by default the local loss.
         metrics: Further metrics of an evaluation, by name.
         extra: Further modules that only the training needs, by name; they learn with the block.
+        replicas: The ranks that train this block together; None where there is only this one.
     """
 
     def __init__(
@@ -110,9 +112,11 @@ class Block:
         examiner: Criterion | None = None,
         metrics: Mapping[str, Any] | None = None,
         extra: Mapping[str, nn.Module] | None = None,
+        replicas: OneReplica | None = None,
     ) -> None:
         self.index = place.index
         self.place = place
+        self.replicas = replicas or OneReplica()
         self._config = config
         self.body, self.head = body, head
         self.modules = {"body": body, "head": head, **(extra or {})}
@@ -133,10 +137,13 @@ class Block:
         self._scaler = torch.amp.GradScaler(
             place.device.type, enabled=config.precision == "float16"
         )
-        self._forward = torch.compile(self._compute) if config.compile else self._compute
+        forward = torch.compile(self._compute) if config.compile else self._compute
+        self._forward = self.replicas.averaging(forward, self.modules)
         self._probed = not config.compile or place.last
-        self._meter = LossMeter(f"stage {place.index}")
-        self._examination = Examination(metrics or {})
+        self._meter = LossMeter(
+            replica_label(place.index, self.replicas.number, self.replicas.count)
+        )
+        self._examination = Examination(metrics or {}, self.replicas)
 
     def step(self, message: Message) -> Message:
         """Learn from (x, y); return (h, y) for the next block."""
@@ -150,12 +157,15 @@ class Block:
         outputs: list[Tensor] = []
         total = torch.zeros((), device=y.device)
         correct = torch.zeros((), device=y.device, dtype=torch.int64)
-        for part, labels in self._parts(self._enter(x), y):
-            h, logits, loss = self._forward(part, labels)
-            share = len(labels) / len(y)
-            if share != 1.0:
-                loss = loss * share
-            self._scaler.scale(loss).backward()
+        parts = list(self._parts(self._enter(x), y))
+        for number, (part, labels) in enumerate(parts, start=1):
+            with self.replicas.part(last=number == len(parts)):
+                h, logits, loss = self._forward(part, labels)
+                share = len(labels) / len(y)
+                if share != 1.0:
+                    loss = loss * share
+                weighed = self.replicas.weighed(loss, rows=len(y), total=message.total or len(y))
+                self._scaler.scale(weighed).backward()
             outputs.append(h.detach())
             total += loss.detach()
             correct += (logits.detach().argmax(-1) == labels).sum()
@@ -171,12 +181,17 @@ class Block:
         before it.
         """
         if message.kind == Kind.EVALUATE:
+            # What is evaluated is what is saved.
+            self.replicas.level(list(self.modules.values()))
             self._examination.begin(message.text)
             return message
         if message.kind == Kind.EVALUATED:
             self._examination.end(message.step)
             return message
         x, y, *earlier = message.tensors
+        if not len(y):
+            # A short batch that has nothing for this replica; not every module takes nothing.
+            return message
         self.body.eval()
         self.head.eval()
         with torch.no_grad(), self._autocast():
@@ -197,8 +212,12 @@ class Block:
         return self._meter.means()
 
     def check(self) -> None:
-        """See :meth:`~blockstep.pipeline.stage.Stage.check`."""
+        """See :meth:`~blockstep.pipeline.stage.Stage.check`.
+
+        Returns when all replicas have passed: the loss of one is in the weights of all.
+        """
         self._meter.check()
+        self.replicas.meet()
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`~blockstep.pipeline.stage.Stage.state_dict`.
@@ -275,16 +294,11 @@ class Block:
         return autocast(self.place.device, self._config.precision)
 
     def _seed(self, step: int) -> None:
-        seed = derive(self.place.seed, "step", step, "stage", self.index)
+        # Replicas have different examples, so they drop different units.
+        number, count = self.replicas.number, self.replicas.count
+        own = ("replica", number) if count > 1 else ()
+        seed = derive(self.place.seed, "step", step, "stage", self.index, *own)
         set_seed(seed, self.place.device)
-
-
-def _keep_local(metric: Any) -> None:
-    """A block's metric is of its own logits: torchmetrics must not wait for the other ranks."""
-    parts: Iterable[Any] = metric.modules() if isinstance(metric, nn.Module) else [metric]
-    for part in parts:
-        if hasattr(part, "distributed_available_fn"):
-            setattr(part, "distributed_available_fn", lambda: False)  # noqa: B010
 
 
 def _plain(value: Any) -> Any:
@@ -295,16 +309,18 @@ def _plain(value: Any) -> Any:
 
 
 class Examination:
-    """The running sums of one evaluation of one block.
+    """The running sums of one evaluation of one block, and in the end of all its replicas.
 
     Args:
         metrics: Further metrics, by name.
+        replicas: The ranks that evaluate this block together.
     """
 
-    def __init__(self, metrics: Mapping[str, Any]) -> None:
+    def __init__(self, metrics: Mapping[str, Any], replicas: OneReplica) -> None:
         self._metrics = metrics
+        self._replicas = replicas
         for metric in metrics.values():
-            _keep_local(metric)
+            replicas.join(metric)
         self.result: dict[str, Any] = {}
         self.begin("")
 
@@ -335,14 +351,19 @@ class Examination:
 
     def end(self, step: int) -> None:
         """Work out the result."""
-        if self._sums is None:
+        own = torch.zeros(3, dtype=torch.float64) if self._sums is None else self._sums.cpu()
+        counts = torch.tensor([self._examples, self._votes], dtype=torch.float64)
+        *sums, examples, votes = self._replicas.added(torch.cat([own, counts])).tolist()
+        if not examples:
             raise RuntimeError(f"the evaluation of {self._split!r} had no examples")
-        loss, correct, ensemble = (self._sums / self._examples).tolist()
+        loss, correct, ensemble = (value / examples for value in sums)
+        with self._replicas.together():
+            metrics = {name: _plain(metric.compute()) for name, metric in self._metrics.items()}
         self.result = {
             "step": step,
             "split": self._split,
             "loss": loss,
             "accuracy": correct,
-            "ensemble_accuracy": ensemble if self._votes else None,
-            "metrics": {name: _plain(metric.compute()) for name, metric in self._metrics.items()},
+            "ensemble_accuracy": ensemble if votes else None,
+            "metrics": metrics,
         }

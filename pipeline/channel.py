@@ -181,4 +181,4 @@ class Receiver:
         header = Header.decode(buffer.numpy().tobytes())
         self._queue.reserve(header.nbytes)
         tensors = tuple(self._transfer.receive(spec) for spec in header.specs)
-        return Message(header.kind, header.step, tensors, header.text)
+        return Message(header.kind, header.step, tensors, header.text, header.total)

@@ -21,7 +21,7 @@ from typing import cast
 
 import torch.distributed as dist
 
-__all__ = ["Connection", "Edge", "connect"]
+__all__ = ["Connection", "Edge", "connect", "new_group"]
 
 FOREVER = timedelta(days=30)
 """A gloo pair that timed out once is closed for good, so links never time out by themselves:
@@ -72,12 +72,13 @@ def connect(edges: Sequence[Edge], *, payload_backend: str = "gloo") -> dict[Edg
     connections: dict[Edge, Connection] = {}
     for edge in edges:
         ranks = [edge.source, edge.target]
-        headers = _new_group(ranks, "gloo")
-        payloads = headers if payload_backend == "gloo" else _new_group(ranks, payload_backend)
+        headers = new_group(ranks, "gloo")
+        payloads = headers if payload_backend == "gloo" else new_group(ranks, payload_backend)
         if rank in ranks:
             connections[edge] = Connection(edge, headers, payloads)
     return connections
 
 
-def _new_group(ranks: list[int], backend: str) -> dist.ProcessGroup:
+def new_group(ranks: list[int], backend: str) -> dist.ProcessGroup:
+    """Create a group that never times out. Every rank of the run calls this alike."""
     return cast(dist.ProcessGroup, dist.new_group(ranks, backend=backend, timeout=FOREVER))

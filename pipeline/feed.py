@@ -3,7 +3,9 @@
     BATCH 1 .. BATCH 500  EVALUATE SAMPLE .. SAMPLE EVALUATED  CHECKPOINT  BATCH 501 ..  STOP
 
 The whole run is decided here and travels through the stages in order, so every stage evaluates,
-writes and stops at the same step although no two are at the same step at the same moment.
+writes and stops at the same step although no two are at the same step at the same moment. Where
+the first stage has several replicas, each has a feed that makes the same batches and takes its
+share of them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from typing import Protocol
 from torch import Tensor
 
 from .message import Kind, Message
+from .shares import bounds
 
-__all__ = ["Agenda", "BatchSource", "Feed", "StopRequest"]
+__all__ = ["Agenda", "BatchSource", "Feed", "Stop", "StopRequest"]
 
 
 class BatchSource(Protocol):
@@ -45,6 +48,18 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether somebody asked."""
         return self._event.is_set()
+
+    def due(self, step: int) -> bool:
+        """Whether the run ends after ``step``, which is done."""
+        return self.is_set()
+
+
+class Stop(Protocol):
+    """Says when a run ends before its last step."""
+
+    def due(self, step: int) -> bool:
+        """Whether the run ends after ``step``, which is done. Asked before each step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,12 +109,24 @@ class Feed:
         source: The data.
         agenda: When what happens.
         stop: Ends the run early, with a checkpoint.
+        replica: Which replica of the first stage this is, from 1: it gets its share of each batch.
+        replicas: How many the first stage has.
     """
 
-    def __init__(self, source: BatchSource, agenda: Agenda, *, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        source: BatchSource,
+        agenda: Agenda,
+        *,
+        stop: Stop,
+        replica: int = 1,
+        replicas: int = 1,
+    ) -> None:
         self._source = source
         self._agenda = agenda
         self._stop = stop
+        self._replica = replica
+        self._replicas = replicas
         self._messages = self._generate()
 
     def get(self) -> Message:
@@ -119,11 +146,11 @@ class Feed:
         step = agenda.start
         saved = agenda.start or None
         batches = self._source.train(batch_size=agenda.batch_size, start=step)
-        while step < agenda.steps and not self._stop.is_set():
+        while step < agenda.steps and not self._stop.due(step):
             x, y = next(batches)
             step += 1
-            yield Message(Kind.BATCH, step, (x, y))
-            if self._stop.is_set() and step < agenda.steps:
+            yield self._share(Kind.BATCH, step, x, y)
+            if self._stop.due(step) and step < agenda.steps:
                 break
             for split in agenda.splits_at(step):
                 yield from self._evaluation(split, step)
@@ -137,5 +164,12 @@ class Feed:
     def _evaluation(self, split: str, step: int) -> Iterator[Message]:
         yield Message(Kind.EVALUATE, step, text=split)
         for x, y in self._source.evaluation(split, batch_size=self._agenda.evaluate_batch_size):
-            yield Message(Kind.SAMPLE, step, (x, y))
+            yield self._share(Kind.SAMPLE, step, x, y)
         yield Message(Kind.EVALUATED, step, text=split)
+
+    def _share(self, kind: Kind, step: int, x: Tensor, y: Tensor) -> Message:
+        """Make a message of this replica's examples."""
+        if self._replicas == 1:
+            return Message(kind, step, (x, y))
+        begin, end = bounds(len(y), self._replicas)[self._replica - 1]
+        return Message(kind, step, (x[begin:end], y[begin:end]), total=len(y))

@@ -24,6 +24,7 @@ from torch.func import functional_call
 from .block import Block, Criterion, Examination, Place
 from .message import Kind, Message, dense
 from .optimization import OptimizationConfig
+from .replicas import OneReplica
 from .stage import NonFiniteLossError
 
 __all__ = ["FeedbackBlock", "InPlaceInputError", "Passed"]
@@ -299,7 +300,7 @@ class Unexamined(Examination):
     """The evaluation of a block without a head: there is nothing to tell."""
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__({}, OneReplica())
 
     def end(self, step: int) -> None:
         """Tell so."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
-__all__ = ["LocalMailbox", "Mailbox", "Post", "StoreMailbox", "StoreReader"]
+__all__ = ["LocalMailbox", "Mailbox", "NoMailbox", "Post", "StoreMailbox", "StoreReader"]
 
 
 class Post(Protocol):
@@ -34,6 +34,13 @@ class Mailbox(Protocol):
     def take(self) -> list[dict[str, Any]]:
         """Return what has arrived since the last call, each rank's reports in order."""
         ...
+
+
+class NoMailbox:
+    """Drops reports: those of a replica that repeat what the first one tells."""
+
+    def post(self, report: dict[str, Any]) -> None:
+        """Drop it."""
 
 
 class LocalMailbox:

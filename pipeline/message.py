@@ -3,8 +3,8 @@
 A message is a kind, a step number, a short text and a few tensors. Between processes it travels
 as one header of fixed size followed by the bytes of each tensor:
 
-    | magic | version | kind | step | text | tensor specs (dtype, shape, strides) | crc32 |
-    |<------------------------------ HEADER_BYTES ------------------------------------>|
+    | magic | version | kind | step | total | text | tensor specs (dtype, shape, strides) | crc32 |
+    |<---------------------------------- HEADER_BYTES ------------------------------------------>|
 
 Transports check nothing by themselves: gloo fills a buffer that is too large silently and aborts
 the process on one that is too small. The header is therefore decoded and checked before any
@@ -41,8 +41,8 @@ MAX_TEXT = 400
 MAX_TENSOR_BYTES = 1 << 40
 
 MAGIC = b"BSTP"
-VERSION = 1
-PREFIX = struct.Struct("<4sHHqHH")
+VERSION = 2
+PREFIX = struct.Struct("<4sHHqqHH")
 SPEC = struct.Struct(f"<BB{2 * MAX_DIMS}q")
 CRC = struct.Struct("<I")
 
@@ -99,12 +99,14 @@ class Message:
         step: The training step it belongs to, from 1.
         tensors: Activations first, then labels, then what else travels with them.
         text: At most ``MAX_TEXT`` bytes.
+        total: Examples of the whole batch where this message carries a part of it; 0: all of it.
     """
 
     kind: Kind
     step: int
     tensors: tuple[Tensor, ...] = ()
     text: str = ""
+    total: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -209,6 +211,7 @@ class Header:
     step: int
     specs: tuple[TensorSpec, ...] = ()
     text: str = ""
+    total: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -223,15 +226,13 @@ class Header:
                 f"a message has {len(message.tensors)} tensors; it carries at most {MAX_TENSORS}"
             )
         specs = tuple(TensorSpec.of(tensor) for tensor in message.tensors)
-        return cls(message.kind, message.step, specs, message.text)
+        return cls(message.kind, message.step, specs, message.text, message.total)
 
     def encode(self) -> bytes:
         """Return ``HEADER_BYTES`` bytes. Text beyond ``MAX_TEXT`` bytes is cut."""
         text = self.text.encode(errors="replace")[:MAX_TEXT]
-        parts = [
-            PREFIX.pack(MAGIC, VERSION, self.kind, self.step, len(self.specs), len(text)),
-            text,
-        ]
+        numbers = (self.kind, self.step, self.total, len(self.specs), len(text))
+        parts = [PREFIX.pack(MAGIC, VERSION, *numbers), text]
         for spec in self.specs:
             pad = [0] * (MAX_DIMS - len(spec.shape))
             parts.append(
@@ -258,7 +259,7 @@ class Header:
         if len(buffer) != HEADER_BYTES:
             raise MessageError(f"a header has {HEADER_BYTES} bytes, not {len(buffer)}")
         body, (crc,) = buffer[: -CRC.size], CRC.unpack(buffer[-CRC.size :])
-        magic, version, kind, step, count, length = PREFIX.unpack_from(body)
+        magic, version, kind, step, total, count, length = PREFIX.unpack_from(body)
         if magic != MAGIC:
             raise MessageError(f"not a message: it begins with {magic!r} instead of {MAGIC!r}")
         if version != VERSION:
@@ -273,11 +274,13 @@ class Header:
                 f"a message announces {count} tensors and {length} bytes of text; at most "
                 f"{MAX_TENSORS} and {MAX_TEXT}"
             )
+        if total < 0:
+            raise MessageError(f"a message announces a part of {total} examples")
         text = body[PREFIX.size : PREFIX.size + length].decode(errors="replace")
         start = PREFIX.size + length
         specs = tuple(cls._spec(body, start + index * SPEC.size) for index in range(count))
         try:
-            return cls(Kind(kind), step, specs, text)
+            return cls(Kind(kind), step, specs, text, total)
         except ValueError:
             raise MessageError(f"a message of unknown kind {kind}") from None
 

@@ -52,7 +52,7 @@ class Recorder:
         stage: The stage.
         post: Where reports go.
         every: Steps between reports.
-        batch_size: Examples per step.
+        batch_size: Examples per step, those of all replicas of the stage together.
         device: Where the stage computes.
         gpu: Reads the GPU.
     """

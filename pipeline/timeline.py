@@ -115,8 +115,11 @@ class Timeline:
         wait_out = sum(times.wait_out for times in kept) / len(kept)
         return wait_in, wait_out
 
-    def events(self, stage: int) -> list[dict[str, Any]]:
-        """Return the spans as complete events of the Chrome trace format (microseconds)."""
+    def events(self, stage: int, *, replica: int = 1) -> list[dict[str, Any]]:
+        """Return the spans as complete events of the Chrome trace format (microseconds).
+
+        A stage is a process there, and each of its replicas a thread, from 0.
+        """
         events: list[dict[str, Any]] = []
 
         def span(name: str, begin: float, seconds: float, step: Any) -> None:
@@ -128,7 +131,7 @@ class Timeline:
                         "ts": round(begin * 1e6, 1),
                         "dur": round(seconds * 1e6, 1),
                         "pid": stage,
-                        "tid": 0,
+                        "tid": replica - 1,
                         "args": {"step": step},
                     }
                 )

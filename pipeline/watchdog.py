@@ -39,6 +39,7 @@ WORDS = {
     "starting": "is starting",
     "wait_in": "waits for input",
     "busy": "computes",
+    "wait_replicas": "waits for the other replicas of its stage",
     "wait_out": "waits for room in its link",
     "done": "is done",
 }
@@ -244,7 +245,7 @@ class Watch:
             state, seconds = sight.pulse.get("state"), sight.pulse.get("seconds", 0.0)
             if state == "done":
                 continue
-            if state not in ("wait_in", "wait_out") or seconds <= limit:
+            if not str(state).startswith("wait_") or seconds <= limit:
                 return None
             waiting[rank] = seconds
         if not waiting:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Activity:
     """What a worker does at the moment; read by its watchdog from another thread.
 
     Attributes:
-        state: ``starting``, ``wait_in``, ``busy``, ``wait_out`` or ``done``.
+        state: ``starting``, ``wait_in``, ``busy``, ``wait_replicas``, ``wait_out`` or ``done``.
         step: The step it does that for.
         since: Since when (monotonic clock).
         turns: Messages handled so far.
@@ -167,6 +167,8 @@ class Worker:
         self.activity.enter("busy", taken, message.step)
         self._stopwatch.start()
         result = self._handle(message)
+        if message.total:
+            result = replace(result, total=message.total)
         busy = self._stopwatch.stop() if message.kind == Kind.BATCH else 0.0
         handled = time.perf_counter()
         self.activity.enter("wait_out", handled)

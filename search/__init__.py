@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .decoupling import Decoupling, DecouplingError
     from .measurement import profile_network
     from .profile import Profile, ProfileError
+    from .replication import best_replicas
     from .split import random_split, uniform
     from .tables import PUBLISHED, published
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProfileError",
     "balanced_cuts",
     "best_cuts",
+    "best_replicas",
     "predicted",
     "profile_network",
     "published",
@@ -42,6 +44,7 @@ _HOMES = {
     "ProfileError": "profile",
     "balanced_cuts": "balance",
     "best_cuts": "balance",
+    "best_replicas": "replication",
     "predicted": "balance",
     "profile_network": "measurement",
     "published": "tables",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..models import Network
 from ..pipeline.block import Block, Criterion, Place
 from ..pipeline.optimization import OptimizationConfig
+from ..pipeline.replicas import OneReplica
 from .mixed_gradient import Choices, fork
 from .relaxation import mix
 
@@ -41,6 +42,7 @@ class ContinuousBlock(Block):
         criterion: The loss of each layer's mixed heads, and of the classifier.
         examiner: The loss that evaluations report; by default ``criterion``.
         metrics: Further metrics of an evaluation, by name.
+        replicas: The ranks that train this block together; None where there is only this one.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ContinuousBlock(Block):
         criterion: Criterion,
         examiner: Criterion | None = None,
         metrics: Mapping[str, Any] | None = None,
+        replicas: OneReplica | None = None,
     ) -> None:
         self._layers = network.layers
         self._heads = nn.ModuleList(nn.ModuleList(candidates) for candidates in pool)
@@ -68,6 +71,7 @@ class ContinuousBlock(Block):
             examiner=examiner,
             metrics=metrics,
             extra={"mixed_heads": self._heads},
+            replicas=replicas,
         )
 
     def _compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

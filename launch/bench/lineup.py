@@ -1,8 +1,10 @@
 """What is compared: from the words of ``methods=[...]`` to the words of trainings.
 
-sedona                              ->  method=sedona blocks=2 ...
-sedona decoupling=sedona/resnet50   ->  the same, with further keys
-ddp                                 ->  method=backprop pipeline.replicas=[2] ...
+    sedona                              ->  method=sedona blocks=2 ...
+    sedona decoupling=sedona/resnet50   ->  the same, with further keys
+    ddp                                 ->  method=backprop pipeline.replicas=[2] ...
+
+Every entry is a training of the same network on the same data, in the same order.
 """
 
 from __future__ import annotations
@@ -47,6 +49,11 @@ ENTRIES: Mapping[str, Entry] = {
         "backpropagation on one device inside the runtime: what the runtime itself costs",
         ("method=backprop",),
         devices=False,
+        heads=False,
+    ),
+    "ddp": Entry(
+        "backpropagation, data parallel over the devices (torch's DDP)",
+        ("method=backprop", "pipeline.replicas=[{blocks}]"),
         heads=False,
     ),
     "features_replay": Entry(

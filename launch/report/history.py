@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Block:
         last: Its last layer.
         head: Its head in words.
         figures: The stage's entry in ``summary.json``: params, busy, device, rank, ...
+        ranks: The ranks that share the stage.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Block:
     last: int | None
     head: str | None
     figures: Mapping[str, Any]
+    ranks: Sequence[int] = ()
 
     @property
     def layers(self) -> str | None:
@@ -153,7 +155,9 @@ class History:
         known = bool(self.decoupling)
         count = len(cuts) + 1 if known else max(self.recording.stages, default=0)
         bounds = [0, *cuts, layers if type(layers) is int else None]
-        figures = {entry.get("stage"): entry for entry in self._stages()}
+        figures: dict[Any, dict[str, Any]] = {}
+        for entry in self._stages():
+            figures.setdefault(entry.get("stage"), entry)
         return [
             Block(
                 index,
@@ -161,9 +165,18 @@ class History:
                 bounds[index] if known else None,
                 heads[index - 1] if known and index <= len(heads) else None,
                 figures.get(index, {}),
+                self._ranks_of(index, figures.get(index, {})),
             )
             for index in range(1, count + 1)
         ]
+
+    def _ranks_of(self, stage: int, figures: Mapping[str, Any]) -> list[int]:
+        """Return the ranks that share a stage: from the summary, else where they run."""
+        entries = _list(figures.get("replicas")) or [
+            rank for rank in self.ranks if rank.get("stage") == stage
+        ]
+        ranks = (entry.get("rank") for entry in entries if isinstance(entry, dict))
+        return [rank for rank in ranks if type(rank) is int]
 
     def _stages(self) -> Iterator[dict[str, Any]]:
         """Tell of the stages: from the summary, else where they run."""

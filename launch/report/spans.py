@@ -99,11 +99,14 @@ class Window:
 
 
 def read_trace(value: Any) -> Trace | None:
-    """Read the content of ``trace.json``; None if no span is in it."""
+    """Read the content of ``trace.json``; None if no span is in it.
+
+    Of several replicas of a stage the first one is read: they work in step.
+    """
     events = value.get("traceEvents") if isinstance(value, dict) else None
     found: dict[int, list[Span]] = {}
     for event in events if isinstance(events, list) else []:
-        if isinstance(event, dict) and type(event.get("pid")) is int:
+        if isinstance(event, dict) and type(event.get("pid")) is int and not event.get("tid"):
             span = _span(event)
             if span is not None:
                 found.setdefault(event["pid"], []).append(span)

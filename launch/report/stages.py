@@ -67,11 +67,13 @@ def block_table(history: History) -> Markup:
 def block_note(history: History) -> str:
     """Return how to read the table."""
     times = "median of computing" if history.status.ended else "mean of computing"
+    shared = any(len(block.ranks) > 1 for block in history.blocks())
+    first = " Of a stage with replicas: the figures of the first." if shared else ""
     source = history.setting("decoupling")
     cut = f" Cut by decoupling={source}." if source else ""
     return (
         f"Busy: {times} per step; input and room: means of waiting for them. Loss and accuracy: "
-        f"the newest on training batches.{cut}"
+        f"the newest on training batches.{first}{cut}"
     )
 
 
@@ -111,9 +113,12 @@ def _link(history: History, block: Block) -> tuple[str, str]:
 
 
 def _place(block: Block) -> str:
-    """Return the device and the rank of a block."""
+    """Return the device and the rank of a block, or the ranks of its replicas."""
     device, rank = block.figures.get("device"), block.figures.get("rank")
     told = [str(device)] if device is not None else []
+    if len(block.ranks) > 1:
+        ranks = f"ranks {min(block.ranks)}\u2013{max(block.ranks)}"
+        return DOT.join([*told, f"{len(block.ranks)} replicas", ranks])
     return DOT.join(told + ([f"rank {rank}"] if rank is not None else []))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...models import parameters
+from ...pipeline.shares import bounds
 from ..tracking import offline_folder
 from .method import METHODS
 from .preparation import TrainPreparation
@@ -35,7 +36,7 @@ def announcement(preparation: TrainPreparation) -> str:
 
 
 def stage_lines(preparation: TrainPreparation) -> list[str]:
-    """Return a line per stage: its layers, head, parameters and predicted time."""
+    """Return a line per stage: its layers, head, parameters, predicted time and replicas."""
     job, network = preparation.job, preparation.network
     feedback = METHODS[job.config.method].feedback
     lines = []
@@ -49,8 +50,23 @@ def stage_lines(preparation: TrainPreparation) -> list[str]:
             learns = f"errors {delay} step{'s' * (delay > 1)} old"
         lines.append(
             f"  stage {stage}: layers {first}-{last}, {learns}, {count:.2f} M parameters{time}"
+            f"{_shares(preparation, stage)}"
         )
     return lines
+
+
+def _shares(preparation: TrainPreparation, stage: int) -> str:
+    """Name the replicas of a stage and their shares of a batch, where there are several."""
+    job = preparation.job
+    ranks = job.placement.ranks_of(stage)
+    if len(ranks) == 1:
+        return ""
+    counts = [end - begin for begin, end in bounds(job.config.train.batch_size, len(ranks))]
+    examples = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} or {counts[-1]}"
+    return (
+        f", {len(ranks)} replicas (ranks {ranks[0]}-{ranks[-1]}) with {examples} examples of each"
+        " batch"
+    )
 
 
 def closing_table(summary: dict[str, Any], folder: Any) -> str:

@@ -16,6 +16,7 @@ from ...pipeline.block import Block, Place
 from ...pipeline.delayed_gradients import DelayedGradientsBlock
 from ...pipeline.features_replay import FeaturesReplayBlock
 from ...pipeline.predsim import PredSimBlock, predsim_loss
+from ...pipeline.replicas import OneReplica
 from ...search.continuous import ContinuousBlock
 from ...search.measurement import HeadLoss
 from ...search.mixed_gradient import Choices
@@ -28,10 +29,26 @@ __all__ = ["BUILDERS", "build_block", "head_loss", "whole_network_block"]
 
 
 def build_block(
-    job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
+    job: TrainJob,
+    stage: int,
+    *,
+    network: Network,
+    heads: Sequence[nn.Module],
+    device: torch.device,
+    replicas: OneReplica | None = None,
 ) -> Block:
-    """Make the stage that trains block ``stage``, from 1, by the method of the run."""
-    return BUILDERS[job.config.method](job, stage, network=network, heads=heads, device=device)
+    """Make the stage that trains block ``stage``, from 1, by the method of the run.
+
+    Args:
+        job: The run.
+        stage: Which stage.
+        network: The network.
+        heads: The head of each block but the last.
+        device: Where the stage computes.
+        replicas: The ranks that share the stage; None where there is only this one.
+    """
+    made = {"network": network, "heads": heads, "device": device, "replicas": replicas}
+    return BUILDERS[job.config.method](job, stage, **made)
 
 
 def _decoupled(
@@ -41,6 +58,7 @@ def _decoupled(
     network: Network,
     heads: Sequence[nn.Module],
     device: torch.device,
+    replicas: OneReplica | None,
     kind: Callable[..., Block] = Block,
 ) -> Block:
     first, last = job.decoupling.bounds()[stage - 1]
@@ -49,7 +67,7 @@ def _decoupled(
     if kind is Block and isinstance(head, PredSim):
         # It only predicts; what gets no gradient needs no optimizer.
         head.embedding.requires_grad_(False)
-    return kind(network.body(first, last), head, place=place, **_common(job))
+    return kind(network.body(first, last), head, place=place, replicas=replicas, **_common(job))
 
 
 def _predsim(job: TrainJob, stage: int, **made: Any) -> Block:
@@ -59,7 +77,13 @@ def _predsim(job: TrainJob, stage: int, **made: Any) -> Block:
 
 
 def _continuous(
-    job: TrainJob, stage: int, *, network: Network, heads: Sequence[nn.Module], device: torch.device
+    job: TrainJob,
+    stage: int,
+    *,
+    network: Network,
+    heads: Sequence[nn.Module],
+    device: torch.device,
+    replicas: OneReplica | None,
 ) -> Block:
     found = job.decoupling
     assert found.pool is not None
@@ -69,6 +93,7 @@ def _continuous(
         pool,
         choices=Choices(torch.tensor(found.alpha), torch.tensor(found.beta)),
         place=Place(stage, 1, device, job.config.seed),
+        replicas=replicas,
         **_common(job),
     )
 

@@ -18,10 +18,12 @@ class TrainBoard(Board):
         name: Of the run.
         steps: The last step.
         start: Steps that were done before.
+        replicas: How many ranks share each stage; the figures are those of the first.
     """
 
-    def __init__(self, name: str, *, steps: int, start: int) -> None:
+    def __init__(self, name: str, *, steps: int, start: int, replicas: Sequence[int] = ()) -> None:
         self._name = name
+        self._replicas = replicas
         self._steps = steps
         self._start = start
         self._stages: dict[int, Mapping[str, Any]] = {}
@@ -43,7 +45,7 @@ class TrainBoard(Board):
 
     def line(self, record: Mapping[str, Any]) -> str:
         """See :meth:`Board.line`."""
-        return stage_line(record, self._steps, self._seconds_left())
+        return stage_line(record, self._steps, self._seconds_left(), self._replicas)
 
     def event(self, record: Mapping[str, Any]) -> str | None:
         """See :meth:`Board.event`."""
@@ -61,7 +63,7 @@ class TrainBoard(Board):
         for stage, record in sorted(self._stages.items()):
             busy, wait_in, wait_out = shares(record)
             table.add_row(
-                str(stage),
+                stage_text(stage, self._replicas),
                 f"{record['step']}/{self._steps}",
                 number(record["loss"]),
                 percent(record["accuracy"]),
@@ -82,10 +84,12 @@ class TrainBoard(Board):
         return seconds * (self._steps - done) / (done - self._first[0])
 
 
-def progress_lines(records: Sequence[Mapping[str, Any]], *, steps: int) -> list[str]:
+def progress_lines(
+    records: Sequence[Mapping[str, Any]], *, steps: int, replicas: Sequence[int] = ()
+) -> list[str]:
     """Return the newest line of each stage and the last events, for ``blockstep status``."""
     newest = {record["stage"]: record for record in records if record["event"] == "train"}
-    lines = [stage_line(record, steps, None) for _, record in sorted(newest.items())]
+    lines = [stage_line(record, steps, None, replicas) for _, record in sorted(newest.items())]
     events = [line for record in records if (line := training_line(record)) is not None]
     return lines + events[-5:]
 
@@ -107,11 +111,19 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def stage_line(record: Mapping[str, Any], steps: int, left: float | None) -> str:
+def stage_text(stage: int, replicas: Sequence[int]) -> str:
+    """Return the number of a stage, and of how many replicas it is where there are several."""
+    count = replicas[stage - 1] if stage <= len(replicas) else 1
+    return str(stage) if count == 1 else f"{stage} ({count} replicas)"
+
+
+def stage_line(
+    record: Mapping[str, Any], steps: int, left: float | None, replicas: Sequence[int] = ()
+) -> str:
     """Return one stage's progress as a line of fixed columns."""
     busy, wait_in, wait_out = shares(record)
     return (
-        f"step {record['step']:>6}/{steps} | stage {record['stage']} | "
+        f"step {record['step']:>6}/{steps} | stage {stage_text(record['stage'], replicas)} | "
         f"loss {number(record['loss']):>6} | acc {percent(record['accuracy']):>6} | "
         f"{record['images_per_second']:8.1f} img/s | queue {record['queue_depth']} | "
         f"busy {busy:4.0%} in {wait_in:4.0%} out {wait_out:4.0%} | left {clock(left)}"

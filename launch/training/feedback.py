@@ -51,16 +51,19 @@ def wire_back(
     for edge, connection in connect(edges, payload_backend=placement.link).items():
         transfer = make_transfer(connection, device)
         if edge.source == rank:
-            wiring.sender = Sender(connection, transfer)
+            wiring.senders.append(Sender(connection, transfer))
         else:
-            wiring.receiver = Receiver(
-                connection,
-                transfer,
-                max_messages=config.queue_messages,
-                max_bytes=config.queue_bytes,
+            wiring.receivers.append(
+                Receiver(
+                    connection,
+                    transfer,
+                    max_messages=config.queue_messages,
+                    max_bytes=config.queue_bytes,
+                )
             )
-    wiring.inlets = [wiring.receiver or NoSignals()]
-    wiring.outlets = [wiring.sender or Sink()]
+    # Stages have no replicas here, so there is at most one link to each side.
+    wiring.inlets = [*wiring.receivers] or [NoSignals()]
+    wiring.outlets = [*wiring.senders] or [Sink()]
     return wiring
 
 

@@ -22,7 +22,7 @@ OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
 
 
 def forecast(preparation: TrainPreparation) -> str:
-    """Return what a run would use: per stage and in total.
+    """Return what a run would use: per stage, of which each replica has all, and in total.
 
     Activation memory is measured on the CPU, on one example of training, as the bytes that
     autograd keeps; it excludes what kernels use for themselves.
@@ -42,7 +42,10 @@ def forecast(preparation: TrainPreparation) -> str:
         body, head = network.body(first, last), heads[stage - 1]
         count = sum(p.numel() for module in (body, head) for p in module.parameters())
         saved, output = saved_bytes(body, head, h)
-        batch = config.train.chunk or config.train.batch_size
+        replicas = placement.replicas[stage - 1]
+        # The first replica has the largest share.
+        share = -(-config.train.batch_size // replicas)
+        batch = min(config.train.chunk or share, share)
         activations = saved // 2 * batch
         link = output.numel() * output.element_size() // 2 * config.train.batch_size
         queue = 0
@@ -61,10 +64,10 @@ def forecast(preparation: TrainPreparation) -> str:
         total += count * 4 * (copies - 1) + stored
         past = f" history {_mib(history)}," if history else ""
         lines.append(
-            f"  stage {stage}: layers {first}-{last}, rank {placement.rank_of(stage)}"
-            f" on {_device(preparation, stage)}: weights, gradients and optimizer {_mib(weights)},"
-            f" activations {_mib(activations)},{past} queue behind it at most {_mib(queue)}"
-            f" ({_mib(link)} per message)"
+            f"  stage {stage}: layers {first}-{last}, {_places(preparation, stage)}: weights,"
+            f" gradients and optimizer {_mib(weights)}, activations {_mib(activations)}"
+            f"{' for each replica' if replicas > 1 else ''},{past} queue behind it at most"
+            f" {_mib(queue)} ({_mib(link)} per message)"
         )
         h = output
     kept = config.checkpoint.keep + int(config.checkpoint.best)
@@ -133,10 +136,14 @@ def saved_bytes(body: nn.Module, head: nn.Module, x: Tensor) -> tuple[int, Tenso
     return kept, h.detach()
 
 
-def _device(preparation: TrainPreparation, stage: int) -> str:
+def _places(preparation: TrainPreparation, stage: int) -> str:
+    """Say which ranks run a stage, and where."""
     placement = preparation.job.placement
-    rank = placement.rank_of(stage)
-    return str(placement.device(rank, rank))
+    ranks = placement.ranks_of(stage)
+    if len(ranks) == 1:
+        return f"rank {ranks[0]} on {placement.device(ranks[0], ranks[0])}"
+    places = (f"{rank} on {placement.device(rank, rank)}" for rank in ranks)
+    return f"{len(ranks)} replicas: ranks {', '.join(places)}"
 
 
 def _mib(count: int) -> str:

@@ -72,6 +72,10 @@ class TrainJob(Job):
         """The head of each block but the last."""
         return self.decoupling.heads
 
+    def reads_data(self, rank: int) -> bool:
+        """See :meth:`Job.reads_data`: every replica of the first stage makes its batches."""
+        return 1 in self.placement.stages(rank)
+
     def label(self, rank: int) -> str:
         """See :meth:`Job.label`."""
         return self.placement.label(rank)

@@ -23,6 +23,8 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
             config.blocks = len(config.cuts) + 1
         elif _method(config).whole:
             config.blocks = 1
+        elif isinstance(config.pipeline.replicas, list) and config.pipeline.replicas:
+            config.blocks = len(config.pipeline.replicas)
         elif config.decoupling is not None and Path(config.decoupling).is_file():
             # Imported here: everything else is checked without loading torch.
             from ...search.decoupling import Decoupling, DecouplingError
@@ -209,6 +211,71 @@ def _profile(config: TrainConfig, refusals: Refusals) -> None:
         refusals.add("profile.stage", stage, f"must be at most blocks={config.blocks}")
 
 
+def _replicas(config: TrainConfig, refusals: Refusals) -> None:
+    """Check how many processes share a stage."""
+    wanted, key = config.pipeline.replicas, "pipeline.replicas"
+    if config.pipeline.ranks is not None and wanted != "auto":
+        refusals.add(
+            "pipeline.ranks",
+            config.pipeline.ranks,
+            f"is what pipeline.replicas=auto divides, and {key}={shown(wanted)}; leave it out",
+        )
+    if wanted is None:
+        return
+    counts = wanted if isinstance(wanted, list) else [1 if wanted == "auto" else wanted]
+    if not counts or any(type(count) is not int or count < 1 for count in counts):
+        refusals.add(
+            key, wanted, "must be auto, a number from 1, or a list of one for each block, as [3,1]"
+        )
+        return
+    if isinstance(wanted, list) and len(wanted) != config.blocks:
+        refusals.add(
+            key,
+            wanted,
+            f"names {len(wanted)} stages, but blocks={config.blocks}; give {config.blocks} numbers"
+            f" or blocks={len(wanted)}",
+        )
+    if wanted == "auto" or max(counts) > 1:
+        _shared(config, counts, refusals)
+
+
+def _shared(config: TrainConfig, counts: list[int], refusals: Refusals) -> None:
+    """Check what stages with several processes need."""
+    key, wanted, train = "pipeline.replicas", config.pipeline.replicas, config.train
+    for other, value in (("runtime", "sequential"), ("pipeline.link", "local")):
+        if at(config, other) == value:
+            refusals.add(
+                key,
+                wanted,
+                f"{other}={value} runs all stages in one process; leave {key} out, or choose"
+                f" {'runtime=pipeline' if other == 'runtime' else 'pipeline.link=auto'}",
+            )
+    if not _method(config).replicas:
+        refusals.add(
+            key, wanted, f"method={config.method} has one process for each stage; leave it out"
+        )
+    if max(counts) > train.batch_size:
+        refusals.add(
+            key,
+            wanted,
+            f"{max(counts)} processes share train.batch_size={train.batch_size} examples; give at"
+            f" most {train.batch_size}, or a larger batch",
+        )
+    most = -(-train.batch_size // min(counts))
+    if train.chunk is not None and most < train.chunk <= train.batch_size:
+        refusals.add(
+            "train.chunk",
+            train.chunk,
+            f"with {key}={shown(wanted)} no process has more than {most} examples of"
+            f" train.batch_size={train.batch_size}; give at most {most}",
+        )
+    ranks = config.pipeline.ranks
+    if ranks is not None and ranks < config.blocks:
+        refusals.add(
+            "pipeline.ranks", ranks, f"must be at least blocks={config.blocks}: one for each stage"
+        )
+
+
 LIMITS = Limits(
     choices={
         **CHOICES,
@@ -223,6 +290,7 @@ LIMITS = Limits(
         "predsim.inputs": COUNT,
         "pipeline.queue_messages": COUNT,
         "pipeline.queue_bytes": COUNT,
+        "pipeline.ranks": COUNT,
         "evaluate.every": OR_NONE,
         "evaluate.batch_size": COUNT,
         "measure.backprop": OR_NONE,
@@ -231,5 +299,15 @@ LIMITS = Limits(
         "profile.start": OR_NONE,
         "profile.steps": COUNT,
     },
-    relations=(_blocks, _cuts, _decoupling, _learned, _heads, _predsim, _feedback, _profile),
+    relations=(
+        _blocks,
+        _cuts,
+        _decoupling,
+        _learned,
+        _heads,
+        _predsim,
+        _feedback,
+        _profile,
+        _replicas,
+    ),
 )

@@ -27,6 +27,7 @@ class Method:
             back.
         keeps: What a block keeps of each batch that it has passed on and not yet learned from:
             its ``inputs``, or whole ``graphs`` with the weights; empty for nothing.
+        replicas: Whether several ranks may share a stage.
     """
 
     whole: bool = False
@@ -35,6 +36,7 @@ class Method:
     fixed_heads: bool = False
     feedback: bool = False
     keeps: str = ""
+    replicas: bool = True
 
 
 METHODS: Mapping[str, Method] = {
@@ -42,8 +44,8 @@ METHODS: Mapping[str, Method] = {
     "sedona": Method(),
     "sedona_continuous": Method(whole=True),
     "dgl": Method(decoupling="uniform", heads="mlp_sr"),
-    "predsim": Method(decoupling="uniform", heads="predsim", fixed_heads=True),
-    "features_replay": Method(heads="none", feedback=True, keeps="inputs"),
-    "ddg": Method(heads="none", feedback=True, keeps="graphs"),
+    "predsim": Method(decoupling="uniform", heads="predsim", fixed_heads=True, replicas=False),
+    "features_replay": Method(heads="none", feedback=True, keeps="inputs", replicas=False),
+    "ddg": Method(heads="none", feedback=True, keeps="graphs", replicas=False),
     "backprop": Method(whole=True, heads="none"),
 }

@@ -31,7 +31,8 @@ class TrainMonitor(Monitor[TrainJob]):
     @classmethod
     def board(cls, job: TrainJob) -> Board:
         """See :meth:`Monitor.board`."""
-        return TrainBoard(job.folder.name, steps=job.steps, start=job.start)
+        replicas = job.placement.replicas
+        return TrainBoard(job.folder.name, steps=job.steps, start=job.start, replicas=replicas)
 
     @classmethod
     def figures(cls, job: TrainJob) -> Figures:
@@ -50,7 +51,13 @@ class TrainMonitor(Monitor[TrainJob]):
 
     def _places(self, ready: dict[str, Any]) -> list[dict[str, Any]]:
         return [
-            {"rank": ready["rank"], "stage": stage, "pid": ready["pid"], "host": ready["host"]}
+            {
+                "rank": ready["rank"],
+                "stage": stage,
+                "replica": ready["replica"],
+                "pid": ready["pid"],
+                "host": ready["host"],
+            }
             for stage in ready["stages"]
         ]
 
@@ -62,6 +69,11 @@ class TrainMonitor(Monitor[TrainJob]):
         self._record({"event": "measured", "backprop_images_per_second": batch / seconds})
 
     def _on_train(self, report: dict[str, Any]) -> None:
+        """Record what a stage's first replica tells.
+
+        Loss and accuracy are those of its share of each batch, images per second count whole
+        batches.
+        """
         rank = self._placement.rank_of(report["stage"])
         self._steps[rank] = max(self._steps.get(rank, 0), report["step"])
         self._record(report)
@@ -93,8 +105,7 @@ class TrainMonitor(Monitor[TrainJob]):
 
     def _on_finished(self, report: dict[str, Any]) -> None:
         findings, job = self.findings, self._job
-        findings.finished[report["stage"]] = report
-        if len(findings.finished) < job.decoupling.blocks:
+        if findings.note_end(report) < sum(self._placement.replicas):
             return
         busy = {stage: done["summary"]["busy"] for stage, done in findings.finished.items()}
         if job.config.measure.alone and all(busy.values()):

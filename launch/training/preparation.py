@@ -49,8 +49,9 @@ from .blocks import head_loss
 from .job import TrainJob
 from .method import METHODS
 from .placement import place
+from .sharing import begin_division, block_seconds, check_metrics, divide, keep_replicas
 
-__all__ = ["TrainPreparation", "check_ranks", "prepare"]
+__all__ = ["TrainPreparation", "prepare"]
 
 PUBLISHED_POOL = ("aux1", "aux2", "aux3", "aux4")
 
@@ -64,23 +65,6 @@ class TrainPreparation(Preparation[TrainJob]):
     """
 
     block_seconds: list[float] | None
-
-
-def check_ranks(config: TrainConfig, member: Membership) -> None:
-    """Refuse a number of ranks that is not the number of blocks.
-
-    Raises:
-        ConfigError: torchrun started others, with both numbers.
-    """
-    if config.resume is not None:
-        return
-    ranks = place(config, local_ranks=member.local_world).ranks
-    if ranks != member.world:
-        raise ConfigError(
-            f"torchrun started {member.world} ranks, but blocks={config.blocks} with "
-            f"runtime={config.runtime} needs {ranks}; start {ranks} ranks "
-            f"(--nproc-per-node) or give blocks={member.world}"
-        )
 
 
 def prepare(
@@ -107,16 +91,17 @@ def prepare(
     """
     saved = resumed_folder(config)
     if saved is not None:
-        return _resume(command, saved, objects, overrides)
+        return _resume(command, saved, objects, overrides, member=member)
     config = copy.deepcopy(config)
     config.name = config.name or default_name(command)
     if objects.network is not None:
         config.model = {"python": type(objects.network).__name__}
     local_ranks = member.local_world if member else None
+    to_divide = begin_division(config, member)
     placement = place(config, local_ranks=local_ranks)
     config.device, config.pipeline.link = placement.kind, placement.link
     if config.train.threads is None:
-        config.train.threads = threads_per_rank(local_ranks or config.blocks)
+        config.train.threads = threads_per_rank(local_ranks or sum(placement.replicas))
     if config.cuts is None:
         config.decoupling = config.decoupling or METHODS[config.method].decoupling
     if config.evaluate.every is None:
@@ -132,6 +117,10 @@ def prepare(
     network = build_network(config, objects, task)
     decoupling, seconds = _decouple(config, network, data)
     _check_heads(config, decoupling)
+    if to_divide is not None:
+        seconds = seconds or block_seconds(config, network, data, decoupling)
+        config.pipeline.replicas = divide(config, seconds, to_divide)
+    check_metrics(config, task.classes)
     folder = RunFolder(Path(config.runs) / config.name)
     job = TrainJob(command=command, config=config, task=task, folder=folder, decoupling=decoupling)
     build_heads(network, decoupling, task, config.seed)
@@ -146,13 +135,19 @@ def prepare(
 
 
 def _resume(
-    command: str, folder: RunFolder, objects: Objects, overrides: Sequence[str]
+    command: str,
+    folder: RunFolder,
+    objects: Objects,
+    overrides: Sequence[str],
+    *,
+    member: Membership | None,
 ) -> TrainPreparation:
     """Continue a run as it was; only what was typed now may differ, and not everything."""
     before = config_from_yaml(folder.config.read_text(), command)
     now = apply_overrides(before, overrides)
     now.resume = None
     now.name, now.runs = before.name, before.runs
+    keep_replicas(before, now, member)
     decoupling = Decoupling.load(folder.decoupling)
     torch.set_num_threads(now.train.threads or 1)
     data = build_data(now, objects, torch.device("cpu"))

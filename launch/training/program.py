@@ -12,14 +12,16 @@ from .board import progress_lines
 from .forecast import forecast
 from .job import TrainJob
 from .monitor import TrainMonitor
-from .preparation import check_ranks, prepare
+from .placement import replicas_of
+from .preparation import prepare
 from .rank import TrainRank
+from .sharing import check_ranks
 
 __all__ = ["PROGRAM"]
 
 
 def _progress(config: TrainConfig, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    return progress_lines(records, steps=config.train.steps)
+    return progress_lines(records, steps=config.train.steps, replicas=replicas_of(config))
 
 
 PROGRAM = Program(

@@ -1,7 +1,7 @@
 """One rank of a training, from joining the others to its last report.
 
 join -> build the stages -> load the checkpoint -> link -> "ready" ... go
-  [rank of stage 1: time backpropagation]
+  [rank 0: time backpropagation; the other replicas of stage 1 wait for that]
   -> work until the stop passes -> "finished" ... [slowest stage: time it alone] -> finish
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ...models import Network, parameters
+from ...pipeline.agreement import AgreedStop
 from ...pipeline.block import Block
 from ...pipeline.checkpoint import CheckpointError
 from ...pipeline.crew import run_in_threads, run_in_turns
@@ -23,12 +24,15 @@ from ...pipeline.feedback import FeedbackWorker
 from ...pipeline.feedback_block import FeedbackBlock
 from ...pipeline.gpu import watch_gpu
 from ...pipeline.link import Inlet, Outlet
+from ...pipeline.mailbox import NoMailbox
 from ...pipeline.memory import give_back_freed_memory
 from ...pipeline.recorder import Recorder
+from ...pipeline.replicas import OneReplica, Replicas, form_teams
 from ...pipeline.stage import Stage
-from ...pipeline.watchdog import ordered
+from ...pipeline.watchdog import order, ordered
 from ...pipeline.worker import Activity, Worker
 from ..assembly import build_data, build_heads, build_network
+from ..config import ProfileConfig
 from ..rank import POLL_SECONDS, Rank
 from .blocks import build_block
 from .feedback import wire_back
@@ -41,6 +45,7 @@ from .wiring import Wiring, wire
 __all__ = ["TrainRank"]
 
 WARN_SECONDS = 1.0
+MEASURED = "measured"
 
 
 class TrainRank(Rank[TrainJob]):
@@ -49,6 +54,7 @@ class TrainRank(Rank[TrainJob]):
     def _begin(self) -> Sequence[Activity]:
         self._placement = self._job.placement
         self._stages = self._placement.stages(self._member.rank)
+        self._replica = self._placement.replica_of(self._member.rank)
         self._wiring: Wiring | None = None
         self._wiring_back: Wiring | None = None
         return [Activity(since=time.perf_counter()) for _ in self._stages]
@@ -70,13 +76,14 @@ class TrainRank(Rank[TrainJob]):
         self._ready(
             device,
             stages=self._stages,
+            replica=self._replica,
             parameters=[parameters(block.body) for block in blocks],
             head_parameters=[
                 sum(parameters(part) for name, part in block.modules.items() if name != "body")
                 for block in blocks
             ],
         )
-        if feed is not None:
+        if feed is not None and self._backprop_is_wanted():
             self._measure_backprop(network, device)
         workers = self._hire(blocks, self._wiring, device)
         step = self._work(workers)
@@ -93,11 +100,28 @@ class TrainRank(Rank[TrainJob]):
         job = self._job
         network = build_network(job.config, self._objects, job.task)
         heads = build_heads(network, job.decoupling, job.task, job.config.seed)
+        replicas = self._meet()
         blocks = [
-            build_block(job, stage, network=network, heads=heads, device=device)
+            build_block(job, stage, network=network, heads=heads, device=device, replicas=replicas)
             for stage in self._stages
         ]
         return network, blocks
+
+    def _meet(self) -> OneReplica:
+        """Join the ranks that share this one's stage, if there are any."""
+        placement = self._placement
+        stages = [placement.ranks_of(stage) for stage in range(1, placement.blocks + 1)]
+        team = form_teams(stages, backend=placement.link)
+        if team is None:
+            return OneReplica()
+        (stage,), (activity,) = self._stages, self._activities
+
+        def tell(state: str) -> None:
+            if activity.state != "done":
+                activity.enter(state, time.perf_counter())
+
+        count = placement.replicas[stage - 1]
+        return Replicas(team, stage=stage, number=self._replica, count=count, tell=tell)
 
     def _load(self, blocks: Sequence[Block]) -> None:
         if self._job.start == 0:
@@ -123,27 +147,44 @@ class TrainRank(Rank[TrainJob]):
             checkpoint_every=config.checkpoint.every,
             checkpoint_evaluated=config.checkpoint.best and job.task.splits == ("validation",),
         )
-        return Feed(self._data, agenda, stop=self._stop)
+        replicas = self._placement.replicas[0]
+        if replicas == 1:
+            return Feed(self._data, agenda, stop=self._stop)
+        stop = AgreedStop(self._member.store(), self._stop, first=self._replica == 1)
+        return Feed(self._data, agenda, stop=stop, replica=self._replica, replicas=replicas)
+
+    def _backprop_is_wanted(self) -> bool:
+        measured = "backprop_seconds" in self._job.measured
+        return bool(self._job.config.measure.backprop) and not measured
 
     def _measure_backprop(self, network: Network, device: torch.device) -> None:
-        """Time the reference that the speed-up is told against, once in a run's life."""
+        """Time the reference that the speed-up is told against, once in a run's life.
+
+        One rank does so. The other replicas of its stage would begin with step 1; they wait.
+        """
+        if self._replica > 1:
+            self._await_order(MEASURED)
+            return
         job = self._job
         steps = job.config.measure.backprop
-        if not steps or "backprop_seconds" in job.measured:
-            return
         batches = self._data.train(batch_size=job.config.train.batch_size)
         seconds = seconds_of_backprop(job, network, batches, steps=steps, device=device)
         give_back_freed_memory()
         self._mail.post({"event": "measured", "backprop_seconds": seconds})
+        if self._placement.replicas[0] > 1:
+            order(self._store, MEASURED)
 
     def _hire(self, blocks: Sequence[Block], wiring: Wiring, device: torch.device) -> list[Worker]:
         config = self._job.config
+        # The figures of a stage are those of its first replica.
+        first = self._replica == 1
+        post, profile = (self._mail, config.profile) if first else (NoMailbox(), ProfileConfig())
         workers = []
         ends = zip(blocks, wiring.inlets, wiring.outlets, self._activities, strict=True)
         for block, inlet, outlet, activity in ends:
             recorder = Recorder(
                 block,
-                self._mail,
+                post,
                 every=config.log.every,
                 batch_size=config.train.batch_size,
                 device=device,
@@ -158,7 +199,7 @@ class TrainRank(Rank[TrainJob]):
                 evaluated=partial(self._evaluated, block.index),
                 device=device,
                 activity=activity,
-                profiler=profiler_of(block.index, config.profile, self._job.folder.path),
+                profiler=profiler_of(block.index, profile, self._job.folder.path),
             )
             workers.append(worker)
         return workers
@@ -174,7 +215,8 @@ class TrainRank(Rank[TrainJob]):
 
     def _evaluated(self, stage: int, result: dict[str, Any]) -> None:
         """Tell the results. On a CPU, what only the evaluation needed goes back to the kernel."""
-        self._mail.post({"event": "evaluated", "stage": stage, **result})
+        if self._replica == 1:
+            self._mail.post({"event": "evaluated", "stage": stage, **result})
         give_back_freed_memory()
 
     def _work(self, workers: Sequence[Worker]) -> int:
@@ -192,7 +234,12 @@ class TrainRank(Rank[TrainJob]):
         return step
 
     def _save(self, step: int, stage: Stage) -> None:
-        """Write a shard. A full disk costs the checkpoint, not the training."""
+        """Write a shard. A full disk costs the checkpoint, not the training.
+
+        Replicas are equal: the first one's state is that of the stage.
+        """
+        if self._replica > 1:
+            return
         checkpoints = self._job.folder.checkpoints
         try:
             shard = checkpoints.write(step, f"stage-{stage.index}.pt", stage.state_dict())
@@ -213,9 +260,10 @@ class TrainRank(Rank[TrainJob]):
                     "event": "finished",
                     "step": step,
                     "stage": index,
+                    "replica": self._replica,
                     "rank": self._member.rank,
                     "summary": recorder.summary(),
-                    "spans": recorder.timeline.events(index),
+                    "spans": recorder.timeline.events(index, replica=self._replica),
                 }
             )
         while not ordered(self._store, "finish"):
@@ -226,11 +274,13 @@ class TrainRank(Rank[TrainJob]):
             time.sleep(POLL_SECONDS)
 
     def _measure_alone(self, worker: Worker, device: torch.device) -> None:
+        """Time a stage; its replicas do so together, because each waits for the others."""
         seconds = None
         if worker.last_batch is not None:
             steps = self._job.config.measure.alone
             seconds = seconds_alone(worker.stage, worker.last_batch, steps=steps, device=device)
-        self._mail.post({"event": "alone", "stage": worker.stage.index, "seconds": seconds})
+        if self._replica == 1:
+            self._mail.post({"event": "alone", "stage": worker.stage.index, "seconds": seconds})
 
     def _warn(self, text: str) -> None:
         for wiring in (self._wiring, self._wiring_back):

@@ -19,7 +19,8 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
         seconds: From the first rank's readiness to the end, of this part of the run.
 
     Returns:
-        The keys of ``summary.json``. ``efficiency`` is the throughput against the batch divided
+        The keys of ``summary.json``. The figures of a stage are those of its first replica; those
+        of all are in its ``replicas``. ``efficiency`` is the throughput against the batch divided
         by the median busy time of the slowest stage in this run; ``slowest_alone`` is the time of
         the same stage per step with all others idle.
     """
@@ -60,12 +61,14 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
 
 
 def trace_events(job: TrainJob, findings: Findings) -> dict[str, Any]:
-    """Return the run's spans in the Chrome trace format, one process per stage."""
+    """Return the run's spans in the Chrome trace format: stages are processes, replicas threads."""
     events: list[dict[str, Any]] = []
-    for stage, report in sorted(findings.finished.items()):
-        name = f"stage {stage} (rank {report['rank']})"
+    for stage, replicas in sorted(findings.replicas.items()):
+        ranks = ", ".join(str(replicas[number]["rank"]) for number in sorted(replicas))
+        name = f"stage {stage} ({'rank' if len(replicas) == 1 else 'ranks'} {ranks})"
         events.append({"name": "process_name", "ph": "M", "pid": stage, "args": {"name": name}})
-        events.extend(report["spans"])
+        for number in sorted(replicas):
+            events.extend(replicas[number]["spans"])
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
@@ -73,6 +76,7 @@ def _stage(findings: Findings, stage: int) -> dict[str, Any]:
     report = findings.finished[stage]
     ready = findings.ready[report["rank"]]
     place = ready["stages"].index(stage)
+    replicas = findings.replicas[stage]
     return {
         "stage": stage,
         "rank": report["rank"],
@@ -82,4 +86,14 @@ def _stage(findings: Findings, stage: int) -> dict[str, Any]:
         "params": ready["parameters"][place],
         "head_params": ready["head_parameters"][place],
         **report["summary"],
+        "replicas": [_replica(findings, replicas[number]) for number in sorted(replicas)],
+    }
+
+
+def _replica(findings: Findings, report: dict[str, Any]) -> dict[str, Any]:
+    ready, summary = findings.ready[report["rank"]], report["summary"]
+    return {
+        "rank": report["rank"],
+        **{key: ready[key] for key in ("pid", "host", "device")},
+        **{key: summary[key] for key in ("peak_memory_bytes", "busy")},
     }

@@ -4,6 +4,8 @@ rank 0                     rank 1                     rank 2
 feed -> stage 1 -> Sender == Receiver -> stage 2 -> Sender == Receiver -> stage 3 -> sink
 
 one rank:   feed -> stage 1 -> LocalLink -> stage 2 -> LocalLink -> stage 3 -> sink
+
+Stages with several replicas: see :mod:`~blockstep.pipeline.junction`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 
 from ...pipeline.channel import Receiver, Sender
-from ...pipeline.edge import Edge, connect
+from ...pipeline.edge import connect
+from ...pipeline.junction import Gather, Scatter
 from ...pipeline.link import Inlet, LocalLink, Outlet, Sink
 from ...pipeline.message import Kind, Message
 from ...pipeline.transfer import make_transfer
@@ -33,37 +35,38 @@ class Wiring:
         inlets: One per stage.
         outlets: One per stage.
         local: The links inside the process.
-        sender: The end of the link to the next rank, if there is one.
-        receiver: The end of the link from the rank before, if there is one.
+        senders: The ends of the links to the ranks of the next stage, in their order.
+        receivers: The ends of the links from the ranks of the stage before, in their order.
     """
 
     inlets: list[Inlet]
     outlets: list[Outlet]
     local: list[LocalLink] = field(default_factory=list)
-    sender: Sender | None = None
-    receiver: Receiver | None = None
+    senders: list[Sender] = field(default_factory=list)
+    receivers: list[Receiver] = field(default_factory=list)
 
     def greet(self) -> None:
         """Send a message over each link and wait for the one that must come.
 
         A link that does not work fails here, by name, before the first step.
         """
-        if self.sender is not None:
-            self.sender.put(Message(Kind.HELLO, 0))
-        if self.receiver is not None:
-            hello = self.receiver.get()
+        for sender in self.senders:
+            sender.put(Message(Kind.HELLO, 0))
+        for receiver in self.receivers:
+            hello = receiver.get()
             if hello.kind != Kind.HELLO:
-                raise RuntimeError(f"{self.receiver.name}: began with {hello.kind.name}")
+                raise RuntimeError(f"{receiver.name}: began with {hello.kind.name}")
 
     def warn(self, text: str, seconds: float) -> None:
-        """Tell the stages behind that this one failed, if the link takes it in time."""
-        if self.sender is not None:
-            self.sender.put_within(Message(Kind.ERROR, 0, text=text), seconds)
+        """Tell the stages behind that this one failed, if the links take it in time."""
+        for sender in self.senders:
+            message = Message(Kind.ERROR, 0, text=text)
+            sender.put_within(message, seconds / len(self.senders))
 
     def close(self) -> None:
         """Close the links to other ranks once what was put is on its way."""
-        if self.sender is not None:
-            self.sender.close()
+        for sender in self.senders:
+            sender.close()
 
 
 def wire(
@@ -85,25 +88,36 @@ def wire(
     """
     if placement.ranks == 1:
         return _inside(placement, config, feed)
-    edges = [
-        Edge(source, source + 1, f"link {source + 1}->{source + 2}")
-        for source in range(dist.get_world_size() - 1)
-    ]
     wiring = Wiring([feed] if feed else [], [])
+    edges = placement.edges()
+    # The bound is that of a stage: its links share it.
+    bound = max(1, config.queue_bytes // max(1, sum(edge.target == rank for edge in edges)))
     for edge, connection in connect(edges, payload_backend=placement.link).items():
         transfer = make_transfer(connection, device)
         if edge.source == rank:
-            wiring.sender = Sender(connection, transfer)
+            wiring.senders.append(Sender(connection, transfer))
         else:
-            wiring.receiver = Receiver(
-                connection,
-                transfer,
-                max_messages=config.queue_messages,
-                max_bytes=config.queue_bytes,
+            wiring.receivers.append(
+                Receiver(
+                    connection,
+                    transfer,
+                    max_messages=config.queue_messages,
+                    max_bytes=bound,
+                )
             )
-            wiring.inlets = [wiring.receiver]
-    wiring.outlets = [wiring.sender or Sink()]
+    if wiring.receivers:
+        several = len(wiring.receivers) > 1
+        wiring.inlets = [Gather(wiring.receivers) if several else wiring.receivers[0]]
+    wiring.outlets = [_outlet(placement, rank, wiring.senders)]
     return wiring
+
+
+def _outlet(placement: Placement, rank: int, senders: Sequence[Sender]) -> Outlet:
+    if len(senders) < 2:
+        return senders[0] if senders else Sink()
+    (stage,) = placement.stages(rank)
+    replica, replicas = placement.replica_of(rank), placement.replicas[stage - 1]
+    return Scatter(senders, replica=replica, replicas=replicas)
 
 
 def _inside(placement: Placement, config: PipelineConfig, feed: Inlet | None) -> Wiring:

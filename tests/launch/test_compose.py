@@ -457,6 +457,11 @@ RELATIONS = [
         "ablation=beta",
         "draws heads, but method=ddg has none",
     ),
+    (
+        ["method=ddg", "pipeline.replicas=[2,1]"],
+        "pipeline.replicas=[2,1]",
+        "method=ddg has one process for each stage",
+    ),
     (["ablation=beta"], "ablation=beta", "decoupling.json of a search, not null"),
     (["ablation=gamma", "decoupling=a/d.json"], "ablation=gamma", "choose one of alpha, beta"),
     (["ablation=beta", "decoupling=a/d.json", "heads=aux1"], "heads=aux1", "ablation=beta draws"),

@@ -84,7 +84,7 @@ def send_damaged(rank: int, damage: str) -> Any:
     [
         ("bit", "damaged on its way"),
         ("foreign", "not a message: it begins with b'GET '"),
-        ("version", "format 9; this process speaks format 1"),
+        ("version", "format 9; this process speaks format 2"),
     ],
 )
 def test_a_damaged_header_is_an_error_that_names_the_link(

@@ -43,15 +43,16 @@ def travel(message: Message) -> Message:
         spec.restore(torch.tensor(list(buffer), dtype=torch.uint8))
         for spec, buffer in zip(header.specs, buffers, strict=True)
     )
-    return Message(header.kind, header.step, tensors, header.text)
+    return Message(header.kind, header.step, tensors, header.text, header.total)
 
 
 def forge(
     *,
     magic: bytes = b"BSTP",
-    version: int = 1,
+    version: int = 2,
     kind: int = 1,
     step: int = 3,
+    total: int = 0,
     count: int | None = None,
     length: int | None = None,
     text: bytes = b"",
@@ -61,7 +62,7 @@ def forge(
     specs = specs or []
     count = len(specs) if count is None else count
     length = len(text) if length is None else length
-    body = struct.pack("<4sHHqHH", magic, version, kind, step, count, length) + text
+    body = struct.pack("<4sHHqqHH", magic, version, kind, step, total, count, length) + text
     for dtype, dims, shape, strides in specs:
         numbers = [*shape, *[0] * (8 - len(shape)), *strides, *[0] * (8 - len(strides))]
         body += struct.pack("<BB16q", dtype, dims, *numbers)
@@ -116,10 +117,11 @@ def test_dense_layouts_survive_the_journey(name: str) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_kind_step_text_and_all_tensors_survive_the_journey(kind: Kind) -> None:
-    """Kind, step, text and the order of four tensors arrive as they were sent."""
+    """Kind, step, text, total and the order of four tensors arrive as they were sent."""
     tensors = (torch.ones(2), torch.zeros(3, dtype=torch.int64), torch.empty(0), torch.tensor(1))
-    arrived = travel(Message(kind, 1 << 40, tensors, "split: Prüfung"))
+    arrived = travel(Message(kind, 1 << 40, tensors, "split: Prüfung", 1 << 41))
     assert (arrived.kind, arrived.step, arrived.text) == (kind, 1 << 40, "split: Prüfung")
+    assert arrived.total == 1 << 41
     assert differences(tensors, arrived.tensors) == []
 
 
@@ -211,8 +213,9 @@ def test_a_full_message_fits_into_the_header() -> None:
 def test_the_drawing_of_the_header_is_true() -> None:
     """encode() writes the bytes that the drawing in message.py describes."""
     tensor = torch.ones(2, 3, dtype=torch.int64)
-    header = Header.of(Message(Kind.EVALUATE, 9, (tensor,), "test"))
-    assert header.encode() == forge(kind=2, step=9, text=b"test", specs=[spec(4, [2, 3], [3, 1])])
+    header = Header.of(Message(Kind.EVALUATE, 9, (tensor,), "test", total=5))
+    specs = [spec(4, [2, 3], [3, 1])]
+    assert header.encode() == forge(kind=2, step=9, total=5, text=b"test", specs=specs)
 
 
 HUGE = (1 << 63) - 1
@@ -226,7 +229,8 @@ HUGE = (1 << 63) - 1
         (forge() + b"\0", "1024 bytes, not 1025"),
         (b"\0" * HEADER_BYTES, "not a message"),
         (forge(magic=b"HTTP"), "begins with b'HTTP' instead of b'BSTP'"),
-        (forge(version=2), "format 2; this process speaks format 1"),
+        (forge(version=3), "format 3; this process speaks format 2"),
+        (forge(total=-1), "a part of -1 examples"),
         (forge()[:-4] + b"\0\0\0\0", "checksum"),
         (forge(kind=9), "unknown kind 9"),
         (forge(kind=0xFFFF), "unknown kind 65535"),
@@ -292,7 +296,7 @@ def test_random_bytes_are_never_anything_but_a_message_error(buffer: bytes) -> N
 @given(st.binary(max_size=HEADER_BYTES - 8))
 def test_random_bytes_behind_a_true_start_never_raise_anything_else(tail: bytes) -> None:
     """Random bytes with right magic, version and checksum decode or raise MessageError."""
-    body = (struct.pack("<4sH", b"BSTP", 1) + tail).ljust(HEADER_BYTES - 4, b"\0")
+    body = (struct.pack("<4sH", b"BSTP", 2) + tail).ljust(HEADER_BYTES - 4, b"\0")
     body = body[: HEADER_BYTES - 4]
     check_decode(body + struct.pack("<I", zlib.crc32(body)))
 

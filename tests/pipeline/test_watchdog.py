@@ -108,6 +108,18 @@ def test_a_rank_that_computes_too_long_is_found(scene: Scene) -> None:
     assert hang.text.startswith("stage 2 (rank 1) computes since 61 s, at step 39")
 
 
+def test_a_replica_is_not_blamed_for_the_one_that_it_waits_for(scene: Scene) -> None:
+    """Of replicas, the one that still computes holds up the others; if none does, it is all."""
+    hang = scene.see(("wait_replicas", 100.0), ("busy", 62.0), ("wait_in", 99.0))
+    assert hang is not None
+    assert hang.rank == 1
+    assert "stage 1 (rank 0) waits for the other replicas of its stage since 100 s" in hang.text
+    assert scene.see(("wait_replicas", 100.0), ("busy", 30.0), ("wait_in", 99.0)) is None
+    hang = scene.see(("wait_replicas", 100.0), ("wait_replicas", 99.0), ("wait_in", 98.0))
+    assert hang is not None
+    assert "and all others wait" in hang.text
+
+
 def test_a_deadlock_is_found(scene: Scene) -> None:
     """When all wait beyond the timeout, the one that waits longest is named."""
     assert scene.see(("wait_in", 59.0), ("wait_in", 70.0), ("wait_out", 65.0)) is None

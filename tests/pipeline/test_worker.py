@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,14 @@ def test_the_result_of_the_stage_is_handed_on() -> None:
     outlet = filled()
     make_worker(Noting(), filled(batch(3), Message(Kind.STOP, 3)), outlet).run()
     assert outlet.get().tensors[0].tolist() == [6.0]
+
+
+def test_the_total_of_what_was_taken_is_handed_on() -> None:
+    """The next stage learns how large the batch was that a part is of; markers have none."""
+    outlet = filled()
+    part = replace(batch(1), total=24)
+    make_worker(Noting(), filled(part, batch(2), Message(Kind.STOP, 2)), outlet).run()
+    assert [outlet.get().total for _ in range(3)] == [24, 0, 0]
 
 
 def test_turn_handles_exactly_one_message() -> None:

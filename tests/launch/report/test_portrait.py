@@ -221,6 +221,27 @@ def test_a_run_in_progress_has_a_page_that_says_so(write_run: WriteRun):
     assert "This run has not ended." in page.text
 
 
+def test_replicas_are_told_where_there_are_several(write_run: WriteRun):
+    """While it goes on by ranks.json, afterwards by the summary; one rank is told as ever."""
+    replicas = "2 replicas \u00b7 ranks 0\u20131"
+    folder = write_run(ended=False, until=60)
+    ranks = [
+        {"rank": rank, "stage": max(1, rank), "replica": 1 + (rank == 1), "pid": 1, "host": "far"}
+        for rank in range(4)
+    ]
+    (folder / "ranks.json").write_text(json.dumps(ranks))
+    page = show(folder)
+    assert replicas in page.text
+    assert "rank 2" in page.text
+    assert "Of a stage with replicas: the figures of the first." in page.text
+    folder = write_run("ended")
+    assert "2 replicas" not in show(folder).text
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["stages"][0]["replicas"] = [{"rank": 0}, {"rank": 1}]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert replicas in show(folder).text
+
+
 def test_a_run_that_failed_tells_why(write_run: WriteRun):
     """The cause, and the last lines of every rank."""
     folder = write_run(failure="stage 2 (rank 1), step 70: ValueError: no", until=70)

@@ -45,6 +45,14 @@ def test_spans_are_those_of_the_timeline(write_run: WriteRun):
     assert {span.kind for span in trace.stages[1]} <= set(KINDS)
 
 
+def test_of_several_replicas_the_first_is_read():
+    """Replicas are threads of their stage in the file; a page shows one line per stage."""
+    events = timeline(5).events(1) + timeline(9, begin=3.0).events(1, replica=2)
+    trace = read_trace({"traceEvents": events})
+    assert trace is not None
+    assert trace.stages == trace_of(s1=timeline(5)).stages
+
+
 @pytest.mark.parametrize(
     "value",
     [
