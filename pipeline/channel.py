@@ -37,10 +37,14 @@ class Sender:
     Args:
         connection: The edge.
         transfer: Moves the tensors.
+
+    Attributes:
+        trained_bytes: Bytes of tensors that have left for training, those of evaluations excluded.
     """
 
     def __init__(self, connection: Connection, transfer: Transfer) -> None:
         self.name = connection.edge.label
+        self.trained_bytes = 0
         self._connection = connection
         self._transfer = transfer
         self._slot: tuple[Message, Header, torch.cuda.Event | None] | None = None
@@ -117,6 +121,8 @@ class Sender:
         dist.send(buffer, self._connection.edge.target, group=self._connection.headers)
         for tensor, spec in zip(message.tensors, header.specs, strict=True):
             self._transfer.send(tensor, spec, ready)
+        if message.kind in (Kind.BATCH, Kind.ERROR_SIGNAL):
+            self.trained_bytes += header.nbytes
 
 
 class Receiver:

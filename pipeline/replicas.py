@@ -81,6 +81,8 @@ class OneReplica:
 
     number = 1
     count = 1
+    trained_bytes = 0.0
+    """Bytes that this rank has sent to average gradients, as a ring does it."""
 
     def averaging(self, compute: Compute, modules: Mapping[str, nn.Module]) -> Compute:
         """Return ``compute`` such that the gradients of its loss are averaged over replicas."""
@@ -215,8 +217,11 @@ class Replicas(OneReplica):
         if bucket.is_last():
             # All is computed: what follows is waiting.
             self._tell("wait_replicas")
+        buffer = bucket.buffer()
+        ring = 2 * (self.count - 1) / self.count
+        self.trained_bytes += ring * buffer.numel() * buffer.element_size()
         sums = dist.all_reduce(
-            bucket.buffer().div_(self.count), group=self._team.gradients, async_op=True
+            buffer.div_(self.count), group=self._team.gradients, async_op=True
         )
         assert sums is not None
         return sums.get_future().then(lambda done: done.value()[0])

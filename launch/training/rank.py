@@ -100,9 +100,9 @@ class TrainRank(Rank[TrainJob]):
         job = self._job
         network = build_network(job.config, self._objects, job.task)
         heads = build_heads(network, job.decoupling, job.task, job.config.seed)
-        replicas = self._meet()
+        self._team = team = self._meet()
         blocks = [
-            build_block(job, stage, network=network, heads=heads, device=device, replicas=replicas)
+            build_block(job, stage, network=network, heads=heads, device=device, replicas=team)
             for stage in self._stages
         ]
         return network, blocks
@@ -253,6 +253,7 @@ class TrainRank(Rank[TrainJob]):
 
     def _finish(self, workers: Sequence[Worker], step: int, device: torch.device) -> None:
         """Report; then wait for the word to end, or to time the slowest stage alone."""
+        sent = self._bytes_per_step(step)
         for worker in workers:
             recorder, index = worker.recorder, worker.stage.index
             self._mail.post(
@@ -262,7 +263,7 @@ class TrainRank(Rank[TrainJob]):
                     "stage": index,
                     "replica": self._replica,
                     "rank": self._member.rank,
-                    "summary": recorder.summary(),
+                    "summary": {**recorder.summary(), "bytes_per_step": sent},
                     "spans": recorder.timeline.events(index, replica=self._replica),
                 }
             )
@@ -272,6 +273,13 @@ class TrainRank(Rank[TrainJob]):
                 self._measure_alone(workers[self._stages.index(int(alone))], device)
                 self._await_order("finish")
             time.sleep(POLL_SECONDS)
+
+    def _bytes_per_step(self, step: int) -> float | None:
+        """Return what this rank sent to others per training step."""
+        links = [wiring for wiring in (self._wiring, self._wiring_back) if wiring is not None]
+        sent = sum(wiring.trained_bytes for wiring in links)
+        steps = step - self._job.start
+        return (sent + self._team.trained_bytes) / steps if steps else None
 
     def _measure_alone(self, worker: Worker, device: torch.device) -> None:
         """Time a stage; its replicas do so together, because each waits for the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .findings import Findings
@@ -22,7 +23,8 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
         The keys of ``summary.json``. The figures of a stage are those of its first replica; those
         of all are in its ``replicas``. ``efficiency`` is the throughput against the batch divided
         by the median busy time of the slowest stage in this run; ``slowest_alone`` is the time of
-        the same stage per step with all others idle.
+        the same stage per step with all others idle. ``bytes_per_step``: tensors that ranks send
+        each other per training step, all together.
     """
     config = job.config
     stages = [_stage(findings, stage) for stage in range(1, job.decoupling.blocks + 1)]
@@ -56,6 +58,7 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
         "efficiency": speed * slowest / batch if speed and slowest else None,
         "slowest_alone": findings.alone,
         "slowest_stage": findings.alone_stage,
+        "bytes_per_step": _bytes_per_step(stages),
         "stages": stages,
     }
 
@@ -90,10 +93,16 @@ def _stage(findings: Findings, stage: int) -> dict[str, Any]:
     }
 
 
+def _bytes_per_step(stages: Sequence[dict[str, Any]]) -> float | None:
+    """Return what all ranks send each other per training step."""
+    ranks = [replica["bytes_per_step"] for stage in stages for replica in stage["replicas"]]
+    return None if None in ranks else sum(ranks)
+
+
 def _replica(findings: Findings, report: dict[str, Any]) -> dict[str, Any]:
     ready, summary = findings.ready[report["rank"]], report["summary"]
     return {
         "rank": report["rank"],
         **{key: ready[key] for key in ("pid", "host", "device")},
-        **{key: summary[key] for key in ("peak_memory_bytes", "busy")},
+        **{key: summary[key] for key in ("peak_memory_bytes", "busy", "bytes_per_step")},
     }

@@ -63,6 +63,11 @@ class Wiring:
             message = Message(Kind.ERROR, 0, text=text)
             sender.put_within(message, seconds / len(self.senders))
 
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes that have left this rank for training."""
+        return sum(sender.trained_bytes for sender in self.senders)
+
     def close(self) -> None:
         """Close the links to other ranks once what was put is on its way."""
         for sender in self.senders:

@@ -106,6 +106,21 @@ def test_the_figures_are_those_of_a_stage(first: Path) -> None:
     assert result["efficiency"] == pytest.approx(result["images_per_second"] * slowest / batch)
 
 
+def test_what_ranks_send_is_counted(first: Path) -> None:
+    """Activations, labels and shares of gradients; nothing of what evaluations need.
+
+    Stage 1 of the small network on digits yields 8 channels of 8 x 8; two replicas halve a batch of
+    64, and a ring of two sends each rank's gradients once.
+    """
+    one, two = summary(first)["stages"]
+    gradients = 4 * (one["params"] + one["head_params"])
+    for replica in one["replicas"]:
+        assert replica["bytes_per_step"] == 32 * (8 * 8 * 8 * 4 + 8) + gradients
+    assert two["replicas"][0]["bytes_per_step"] == 0
+    every = [replica["bytes_per_step"] for replica in one["replicas"]]
+    assert summary(first)["bytes_per_step"] == sum(every)
+
+
 def test_evaluate_gives_what_the_replicas_reported(project: Path, first: Path) -> None:
     """What the replicas evaluated in parts is what one process makes of the checkpoint."""
     done = blockstep("evaluate", "run=runs/first", cwd=project)
