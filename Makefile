@@ -12,8 +12,9 @@ STAMP := $(VENV)/.installed
 train: $(STAMP)
 	$(BIN)/blockstep train
 
+# Many tests start runs and wait for them, so three at once keep two cores busy.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -63,6 +63,7 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         criterion: The loss of the last block.
         examiner: The loss that evaluations report; by default ``criterion``.
         metrics: Further metrics of an evaluation, by name.
+        replicas: This rank alone: error signals go from one rank to one rank.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         criterion: Criterion,
         examiner: Criterion | None = None,
         metrics: Mapping[str, Any] | None = None,
+        replicas: OneReplica | None = None,
     ) -> None:
         super().__init__(
             body,
@@ -84,6 +86,7 @@ class FeedbackBlock(Block, ABC, Generic[P]):
             criterion=criterion,
             examiner=examiner,
             metrics=metrics,
+            replicas=replicas,
         )
         self.delay = place.blocks - place.index
         self._history: deque[P] = deque()
