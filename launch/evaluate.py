@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from ..search.decoupling import NO_HEAD
+from .folder import RunFolder
 from .options import read_options, run_folder
+from .refusal import ConfigError
 from .restore import Restored, restore
+from .similarity import similarities
 
 __all__ = ["evaluate_command", "evaluate_restored"]
 
@@ -20,12 +23,14 @@ KEYS = {
     "split": ("test", "validation", "train"),
     "data.root": None,
     "device": ("auto", "cpu", "cuda"),
+    "gradients": None,
 }
 
 
 def evaluate_command(words: Sequence[str]) -> int:
     """Print the accuracy and loss of every block and of the ensemble; write them down."""
     options = read_options("evaluate", words, KEYS)
+    batches = _batches(options.get("gradients", "0"))
     folder = run_folder("evaluate", options)
     which, split = options.get("checkpoint", "last"), options.get("split", "test")
     restored = restore(folder, which, data_root=options.get("data.root"))
@@ -43,7 +48,27 @@ def evaluate_command(words: Sequence[str]) -> int:
     if result["ensemble_accuracy"] is not None:
         print(f"last two heads together: accuracy {result['ensemble_accuracy']:.2%}")
     print(f"{result['examples']} examples of {result['data']} ({split}); written to {path}")
+    if batches:
+        _compare_gradients(folder, batches, torch.device(kind))
     return 0
+
+
+def _batches(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"evaluate: gradients={text}; give a number of batches, such as 8")
+    return int(text)
+
+
+def _compare_gradients(folder: RunFolder, batches: int, device: torch.device) -> None:
+    """Print and write how similar the local gradients are to backpropagation's."""
+    from .report import write_report
+
+    print(f"cosine of local gradients to backpropagation's, mean over {batches} batches:")
+    for found in similarities(folder, batches=batches, device=device):
+        blocks = ", ".join(f"{cosine:.3f}" for cosine in found.blocks)
+        print(f"  step {found.step}: blocks {blocks}; all together {found.overall:.3f}")
+    write_report([folder.path], folder.report)
+    print(f"written to {folder.gradients}, and drawn in {folder.report}")
 
 
 @torch.no_grad()

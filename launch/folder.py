@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def gradients(self) -> Path:
+        """How far the local gradients point where backpropagation points."""
+        return self.path / "gradients.json"
+
+    @property
     def trace(self) -> Path:
         """Spans of every stage, for Perfetto."""
         return self.path / "trace.json"

@@ -82,7 +82,9 @@ USAGES: Mapping[str, Usage] = {
         "run=DIR [key=value ...]",
         "the accuracy of a run's network, of every block and of their ensemble",
         "Keys: checkpoint=last|best, split=test|validation|train, data.root=DIR (where the files"
-        " are here), device=auto|cpu|cuda; the first of each is the default.",
+        " are here), device=auto|cpu|cuda; the first of each is the default. gradients=N compares,"
+        " at every checkpoint that was kept, the gradients of the local losses with those of"
+        " backpropagation, on N training batches.",
     ),
     "export": Usage(
         "run=DIR [checkpoint=last|best] [data.root=DIR]",

@@ -137,7 +137,7 @@ class Block:
         self._scaler = torch.amp.GradScaler(
             place.device.type, enabled=config.precision == "float16"
         )
-        forward = torch.compile(self._compute) if config.compile else self._compute
+        forward = torch.compile(self.compute) if config.compile else self.compute
         self._forward = self.replicas.averaging(forward, self.modules)
         self._probed = not config.compile or place.last
         self._meter = LossMeter(
@@ -237,7 +237,13 @@ class Block:
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 
-    def _compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the output, the logits and the local loss; what a learning rule overrides.
+
+        Args:
+            x: Inputs (B, ...).
+            y: Labels (B,).
+        """
         with self._autocast():
             h = self.body(x)
             version = 0 if torch.compiler.is_compiling() else h._version

@@ -103,7 +103,8 @@ class PredSimBlock(Block):
         self._beta = beta
         super().__init__(body, head, **options)
 
-    def _compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`Block.compute`."""
         with self._autocast():
             h = self.body(x)
             version = 0 if torch.compiler.is_compiling() else h._version

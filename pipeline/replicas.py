@@ -220,9 +220,7 @@ class Replicas(OneReplica):
         buffer = bucket.buffer()
         ring = 2 * (self.count - 1) / self.count
         self.trained_bytes += ring * buffer.numel() * buffer.element_size()
-        sums = dist.all_reduce(
-            buffer.div_(self.count), group=self._team.gradients, async_op=True
-        )
+        sums = dist.all_reduce(buffer.div_(self.count), group=self._team.gradients, async_op=True)
         assert sums is not None
         return sums.get_future().then(lambda done: done.value()[0])
 

@@ -74,7 +74,8 @@ class ContinuousBlock(Block):
             replicas=replicas,
         )
 
-    def _compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def compute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`~blockstep.pipeline.block.Block.compute`."""
         with self._autocast():
             losses = []
             *earlier, last = self._layers

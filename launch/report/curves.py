@@ -8,9 +8,9 @@ from .chart import Axis, Line, line_chart
 from .history import History
 from .markup import NOTHING, Markup, element
 from .palette import INK, colour
-from .records import GPU
+from .records import GPU, MAX_STAGES
 from .scale import byte_unit
-from .series import BUCKETS, Point, Series
+from .series import BUCKETS, Point, Series, number
 from .strips import Strip, strip_figure
 
 __all__ = ["curve_note", "learning", "resources", "speed"]
@@ -41,8 +41,31 @@ def learning(history: History) -> Markup:
             charts.append(_accuracies(f"{name} accuracy", series))
             charts.append(_losses(f"{name} loss", series))
     charts += _metrics(history)
+    charts.append(_similarity(history))
     charts.append(_learning_rate(history))
     return _grid(charts)
+
+
+def _similarity(history: History) -> Markup:
+    """Return how far local gradients pointed where backpropagation points; see Figure 8."""
+    lines: dict[str, list[Point]] = {}
+    for entry in history.gradients:
+        step, blocks = number(entry.get("step")), entry.get("blocks")
+        named = {"all blocks": entry.get("overall")}
+        if isinstance(blocks, list):
+            named |= {f"block {index}": one for index, one in enumerate(blocks[:MAX_STAGES], 1)}
+        for name, value in named.items():
+            cosine = number(value)
+            if step is not None and cosine is not None:
+                lines.setdefault(name, []).append((step, cosine))
+    looks = {f"block {index}": colour(index) for index in range(1, MAX_STAGES + 1)}
+    return line_chart(
+        "Gradient similarity",
+        "cosine of the gradient of a block's own loss to that of backpropagation",
+        [Line(name, looks.get(name, INK), sorted(points)) for name, points in lines.items()],
+        x=STEP,
+        y=Axis("cosine", limits=(-1.0, 1.0)),
+    )
 
 
 def speed(history: History) -> list[Markup]:

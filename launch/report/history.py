@@ -24,6 +24,7 @@ MAX_CONFIG_BYTES = 1 << 16
 MAX_KEYS = 1000
 MAX_DEPTH = 8
 MAX_LOGS = 16
+MAX_GRADIENTS = 10_000
 MAX_LOG_BYTES = 4 << 10
 
 
@@ -90,6 +91,7 @@ class History:
         config_text: ``config.yaml`` as it is.
         config: Its keys, dotted, with their values as text.
         decoupling: ``decoupling.json``, or nothing.
+        gradients: ``gradients.json``, or nothing.
         summary: ``summary.json`` of a run that has ended, or nothing.
         ranks: ``ranks.json``, or nothing.
         recording: Its records.
@@ -103,6 +105,7 @@ class History:
     config_text: str = ""
     config: dict[str, str] = field(default_factory=dict)
     decoupling: dict[str, Any] = field(default_factory=dict)
+    gradients: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     ranks: list[dict[str, Any]] = field(default_factory=list)
     recording: Recording = field(default_factory=Recording)
@@ -202,6 +205,8 @@ def read_history(
     folder = history.folder
     _read_config(history)
     history.decoupling = _read(history, folder.decoupling, dict)
+    gradients = _read(history, folder.gradients, list)
+    history.gradients = [one for one in gradients[:MAX_GRADIENTS] if isinstance(one, dict)]
     history.summary = summary or _read(history, folder.summary, dict)
     history.ranks = [rank for rank in _read(history, folder.ranks, list) if isinstance(rank, dict)]
     try:
