@@ -8,9 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from .config import WandbConfig
+from .folder import RunFolder
 from .job import Job
 
-__all__ = ["Figures", "NoTracker", "Tracker", "file_artifact", "make_tracker", "offline_folder"]
+__all__ = [
+    "Figures",
+    "NoTracker",
+    "Tracker",
+    "file_artifact",
+    "make_tracker",
+    "offline_folder",
+    "open_run",
+]
 
 
 class Tracker(Protocol):
@@ -62,6 +72,27 @@ def file_artifact(wandb: Any, run: Any, kind: str, path: Path) -> Any:
     return artifact
 
 
+def open_run(wandb: Any, keys: WandbConfig, folder: RunFolder, **options: Any) -> Any:
+    """Begin a run in wandb, or continue one.
+
+    Args:
+        wandb: The module.
+        keys: Those of ``wandb.*``.
+        folder: Gives the run its name, and holds its files.
+        options: Further arguments of ``wandb.init``.
+    """
+    return wandb.init(
+        mode=keys.mode,
+        project=keys.project,
+        entity=keys.entity,
+        tags=list(keys.tags) or None,
+        name=folder.name,
+        dir=str(folder.path),
+        settings=wandb.Settings(silent=True, console="off"),
+        **options,
+    )
+
+
 class WandbTracker:
     """Records into one wandb run.
 
@@ -78,17 +109,8 @@ class WandbTracker:
         identity = job.folder.path / "wandb" / "id"
         identity.parent.mkdir(exist_ok=True)
         known = identity.read_text().strip() if identity.exists() else None
-        self._run = wandb.init(
-            mode=config.wandb.mode,
-            project=config.wandb.project,
-            entity=config.wandb.entity,
-            tags=list(config.wandb.tags) or None,
-            name=job.folder.name,
-            id=known,
-            resume="allow",
-            dir=str(job.folder.path),
-            config=asdict(config),
-            settings=wandb.Settings(silent=True, console="off"),
+        self._run = open_run(
+            wandb, config.wandb, job.folder, id=known, resume="allow", config=asdict(config)
         )
         if known is None:
             identity.write_text(self._run.id)

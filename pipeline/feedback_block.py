@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .block import Block, Criterion, Examination, Place
+from .block import Block, Examination, Place
 from .message import Kind, Message, dense
-from .optimization import OptimizationConfig
 from .replicas import OneReplica
 from .stage import NonFiniteLossError
 
@@ -59,11 +58,8 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         body: The layers of the block.
         head: The classifier, or the identity.
         place: Which block it is, and where it computes.
-        config: The ``train.*`` keys.
-        criterion: The loss of the last block.
-        examiner: The loss that evaluations report; by default ``criterion``.
-        metrics: Further metrics of an evaluation, by name.
-        replicas: This rank alone: error signals go from one rank to one rank.
+        options: See :class:`Block`; ``criterion`` is the loss of the last block, and a stage has
+            one replica: error signals go from one rank to one rank.
     """
 
     def __init__(
@@ -72,22 +68,9 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         head: nn.Module,
         *,
         place: Place,
-        config: OptimizationConfig,
-        criterion: Criterion,
-        examiner: Criterion | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        replicas: OneReplica | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            body,
-            head,
-            place=place,
-            config=config,
-            criterion=criterion,
-            examiner=examiner,
-            metrics=metrics,
-            replicas=replicas,
-        )
+        super().__init__(body, head, place=place, **options)
         self.delay = place.blocks - place.index
         self._history: deque[P] = deque()
         self._signal: Message | None = None

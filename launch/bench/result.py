@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import WandbConfig
 from ..folder import RunFolder
 from ..report.command import write_report
+from ..tracking import open_run
 from .pictures import write_pictures
 from .rows import Row, shared_seconds
 from .table import COLUMNS, csv_text, markdown
@@ -80,16 +81,7 @@ def _record(
     os.environ["WANDB_MODE"] = config.mode
     import wandb
 
-    run = wandb.init(
-        mode=config.mode,  # pyright: ignore[reportArgumentType]
-        project=config.project,
-        entity=config.entity,
-        tags=list(config.tags) or None,
-        name=folder.name,
-        job_type="bench",
-        dir=str(folder.path),
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    run = open_run(wandb, config, folder, job_type="bench")
     table = wandb.Table(
         columns=[name for name, _ in COLUMNS],
         data=[[text(row) for _, text in COLUMNS] for row in rows],

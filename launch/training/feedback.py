@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import torch
 
-from ...pipeline.channel import Receiver, Sender
-from ...pipeline.edge import Edge, connect
+from ...pipeline.edge import Edge
 from ...pipeline.feedback import NoSignals
 from ...pipeline.link import Inlet, LocalLink, Outlet, Sink
-from ...pipeline.transfer import make_transfer
 from ..config import PipelineConfig
 from .placement import Placement
-from .wiring import Wiring
+from .wiring import Wiring, link_ranks
 
 __all__ = ["wire_back"]
 
@@ -47,24 +45,11 @@ def wire_back(
         Edge(placement.rank_of(stage), placement.rank_of(stage - 1), f"link {stage}->{stage - 1}")
         for stage in range(2, placement.blocks + 1)
     ]
-    wiring = Wiring([], [])
-    for edge, connection in connect(edges, payload_backend=placement.link).items():
-        transfer = make_transfer(connection, device)
-        if edge.source == rank:
-            wiring.senders.append(Sender(connection, transfer))
-        else:
-            wiring.receivers.append(
-                Receiver(
-                    connection,
-                    transfer,
-                    max_messages=config.queue_messages,
-                    max_bytes=config.queue_bytes,
-                )
-            )
+    senders, receivers = link_ranks(edges, config, backend=placement.link, rank=rank, device=device)
     # Stages have no replicas here, so there is at most one link to each side.
-    wiring.inlets = [*wiring.receivers] or [NoSignals()]
-    wiring.outlets = [*wiring.senders] or [Sink()]
-    return wiring
+    inlets: list[Inlet] = [*receivers] or [NoSignals()]
+    outlets: list[Outlet] = [*senders] or [Sink()]
+    return Wiring(inlets, outlets, senders=senders, receivers=receivers)
 
 
 def _inside(placement: Placement, config: PipelineConfig) -> Wiring:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ...pipeline.channel import Receiver, Sender
-from ...pipeline.edge import connect
+from ...pipeline.edge import Edge, connect
 from ...pipeline.junction import Gather, Scatter
 from ...pipeline.link import Inlet, LocalLink, Outlet, Sink
 from ...pipeline.message import Kind, Message
@@ -24,7 +24,7 @@ from ...pipeline.transfer import make_transfer
 from ..config import PipelineConfig
 from .placement import Placement
 
-__all__ = ["Wiring", "wire"]
+__all__ = ["Wiring", "link_ranks", "wire"]
 
 
 @dataclass
@@ -95,26 +95,43 @@ def wire(
         return _inside(placement, config, feed)
     wiring = Wiring([feed] if feed else [], [])
     edges = placement.edges()
-    # The bound is that of a stage: its links share it.
+    senders, receivers = link_ranks(edges, config, backend=placement.link, rank=rank, device=device)
+    wiring.senders, wiring.receivers = senders, receivers
+    if receivers:
+        wiring.inlets = [Gather(receivers) if len(receivers) > 1 else receivers[0]]
+    wiring.outlets = [_outlet(placement, rank, senders)]
+    return wiring
+
+
+def link_ranks(
+    edges: Sequence[Edge],
+    config: PipelineConfig,
+    *,
+    backend: str,
+    rank: int,
+    device: torch.device,
+) -> tuple[list[Sender], list[Receiver]]:
+    """Connect the ranks and return the ends of ``rank``. Every rank calls this at the same time.
+
+    Args:
+        edges: All of them, in the order in which every rank connects them.
+        config: Bounds of the links. The bytes are those of a stage: links into it share them.
+        backend: Of the tensors: ``"gloo"`` or ``"nccl"``.
+        rank: This rank.
+        device: Where this rank computes.
+    """
+    senders: list[Sender] = []
+    receivers: list[Receiver] = []
     bound = max(1, config.queue_bytes // max(1, sum(edge.target == rank for edge in edges)))
-    for edge, connection in connect(edges, payload_backend=placement.link).items():
+    for edge, connection in connect(edges, payload_backend=backend).items():
         transfer = make_transfer(connection, device)
         if edge.source == rank:
-            wiring.senders.append(Sender(connection, transfer))
+            senders.append(Sender(connection, transfer))
         else:
-            wiring.receivers.append(
-                Receiver(
-                    connection,
-                    transfer,
-                    max_messages=config.queue_messages,
-                    max_bytes=bound,
-                )
+            receivers.append(
+                Receiver(connection, transfer, max_messages=config.queue_messages, max_bytes=bound)
             )
-    if wiring.receivers:
-        several = len(wiring.receivers) > 1
-        wiring.inlets = [Gather(wiring.receivers) if several else wiring.receivers[0]]
-    wiring.outlets = [_outlet(placement, rank, wiring.senders)]
-    return wiring
+    return senders, receivers
 
 
 def _outlet(placement: Placement, rank: int, senders: Sequence[Sender]) -> Outlet:

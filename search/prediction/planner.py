@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...models import HeadSpec
 from ..decoupling import NO_HEAD
+from ..replication import divide
 from .asynchronous import Work, simulate
 from .cluster import Cluster
 from .costs import GRADIENT_BYTES, LABEL_BYTES, Bounds, Costs
@@ -27,35 +28,10 @@ from .reduction import parallel_seconds, ring_seconds
 from .schedule import chunks_per_rank, most_alive, program
 from .synchronous import Flushed, Part, follow
 
-__all__ = ["Planner", "shares"]
+__all__ = ["Planner"]
 
 ROUNDS = (1, 2, 4, 8)
 """Micro-batches that are tried, in multiples of the ranks of a pipeline."""
-
-
-def shares(devices: int, blocks: int, seconds: Callable[[int, int], float]) -> tuple[int, ...]:
-    """Divide devices over blocks so that the slowest block is as fast as possible.
-
-    Each device beyond one per block goes to the slowest block, as long as that makes it faster.
-    Where more replicas never make a block slower, no division is better: a better one would have
-    to give the block that is slowest in the end more than it got, so another one less; but that
-    one had to be given its last replica when it was the slowest, slower than the end is.
-
-    Args:
-        devices: At least one for each block.
-        blocks: How many blocks.
-        seconds: Of a block (from 0) with so many replicas.
-    """
-    counts = [1] * blocks
-    times = [seconds(block, 1) for block in range(blocks)]
-    for _ in range(devices - blocks):
-        slowest = max(range(blocks), key=times.__getitem__)
-        faster = seconds(slowest, counts[slowest] + 1)
-        if faster >= times[slowest]:
-            break
-        counts[slowest] += 1
-        times[slowest] = faster
-    return tuple(counts)
 
 
 class Planner:
@@ -149,7 +125,8 @@ class Planner:
         def seconds(block: int, replicas: int) -> float:
             return self._replicated(bounds[block], head, replicas, alone=True)
 
-        counts = shares(min(self._devices, blocks * self._batch), blocks, seconds)
+        devices = min(self._devices, blocks * self._batch)
+        counts = divide(devices, blocks, seconds, use_all=False)
         work = [
             Work(seconds(number, count), out_bytes=self._message(one))
             for number, (one, count) in enumerate(zip(bounds, counts, strict=True))

@@ -16,7 +16,6 @@ import pytest
 
 from tests.launch import runs
 from tests.launch.runs import QUIET, at_step, blockstep, finish, same, start, states, wait_for
-from tests.launch.users_project import write_project
 
 STEPS = 4000
 LONG = (
@@ -30,12 +29,6 @@ LONG = (
 """A run that lasts until it is disturbed."""
 
 GONE_SECONDS = 10.0
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project."""
-    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

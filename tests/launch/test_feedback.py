@@ -18,7 +18,6 @@ from rich.console import Console
 
 from tests.launch import runs
 from tests.launch.runs import QUIET, at_step, blockstep, finish, same, start, states, summary
-from tests.launch.users_project import write_project
 
 METHODS = ("features_replay", "ddg")
 OWN = (
@@ -46,12 +45,6 @@ LONG = (
     "evaluate.every=0",
     "log.every=5",
 )
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project."""
-    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -16,7 +16,6 @@ import pytest
 from tests.launch import runs
 from tests.launch.runs import QUIET, blockstep, finish, same, states, summary, torchrun
 from tests.launch.test_faults import GONE_SECONDS, LONG, all_gone, begin
-from tests.launch.users_project import write_project
 
 NETWORK = ("model._target_=models.net.Small", "heads=linear", "train.batch_size=64")
 SHARED = ("pipeline.replicas=[2,1]", *NETWORK)
@@ -35,12 +34,6 @@ WORDS = (
 END = 120
 TOGETHER = (*LONG, *SHARED, f"train.steps={END}")
 TORCHRUN = ("--standalone", "--nproc-per-node", "3")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project."""
-    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import torch
 
 from tests.launch import runs
 from tests.launch.runs import QUIET, blockstep, same, states, summary, torchrun
-from tests.launch.users_project import write_project
 
 WORDS = (
     "train.steps=40",
@@ -36,12 +35,6 @@ OWN = (
     "data.augment.flip=true",
     "log.every=2",
 )
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project with folders called models and search."""
-    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

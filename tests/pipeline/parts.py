@@ -27,6 +27,7 @@ from blockstep.pipeline.worker import Worker
 from torch import Tensor, nn
 
 __all__ = [
+    "AGENDA",
     "CPU",
     "Blocked",
     "Crew",
@@ -44,6 +45,18 @@ __all__ = [
 ]
 
 CPU = torch.device("cpu")
+AGENDA = Agenda(
+    start=0,
+    steps=25,
+    batch_size=8,
+    evaluate_every=10,
+    evaluate_batch_size=6,
+    splits=("validation",),
+    final_splits=("test",),
+    checkpoint_every=8,
+)
+"""Evaluations and checkpoints that fall on different steps."""
+
 CLASSES = 5
 WIDTH = 6
 SEED = 11

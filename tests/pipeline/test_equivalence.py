@@ -18,6 +18,7 @@ from blockstep.pipeline.optimization import OptimizationConfig
 from blockstep.pipeline.transfer import make_transfer
 
 from tests.pipeline.parts import (
+    AGENDA,
     CPU,
     Images,
     Records,
@@ -30,16 +31,6 @@ from tests.world import World
 
 BLOCKS = 3
 DROPOUT = 0.3
-AGENDA = Agenda(
-    start=0,
-    steps=25,
-    batch_size=8,
-    evaluate_every=10,
-    evaluate_batch_size=6,
-    splits=("validation",),
-    final_splits=("test",),
-    checkpoint_every=8,
-)
 
 
 def links(rank: int, feed: Inlet, depth: int) -> tuple[Inlet, Outlet]:

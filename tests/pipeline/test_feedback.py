@@ -29,6 +29,7 @@ from torch import nn
 
 from tests.pipeline.feedback_parts import make_feedback_block, make_feedback_crew
 from tests.pipeline.parts import (
+    AGENDA,
     CPU,
     WIDTH,
     Blocked,
@@ -45,16 +46,6 @@ from tests.world import World
 BLOCKS = 3
 DROPOUT = 0.3
 CONFIG = OptimizationConfig(steps=25, lr=0.05)
-AGENDA = Agenda(
-    start=0,
-    steps=25,
-    batch_size=8,
-    evaluate_every=10,
-    evaluate_batch_size=6,
-    splits=("validation",),
-    final_splits=("test",),
-    checkpoint_every=8,
-)
 METHODS: dict[str, type[FeedbackBlock[Any]]] = {
     "features_replay": FeaturesReplayBlock,
     "ddg": DelayedGradientsBlock,

@@ -25,7 +25,6 @@ from tests.launch.runs import (
     torchrun,
     wait_for,
 )
-from tests.launch.users_project import write_project
 
 PRETRAINING, OUTER = 30, 12
 WORDS = (
@@ -36,12 +35,6 @@ WORDS = (
     "search.validation_batch=60", "checkpoint.every=6", "log.every=1",
     "data.augment.crop=1", "search.profile=false", "wandb.mode=disabled",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's project with a network of four layers, batch norm and dropout."""
-    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from blockstep.search.prediction.costs import Costs
 from blockstep.search.prediction.link import Room, Wire
 from blockstep.search.prediction.measurements import Measurements
 from blockstep.search.prediction.method import Method
-from blockstep.search.prediction.planner import Planner, shares
+from blockstep.search.prediction.planner import Planner
 from blockstep.search.prediction.prediction import PredictionError
+from blockstep.search.replication import divide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -245,7 +246,7 @@ def test_no_division_of_devices_is_better(times: list[float], extra: int):
     def slowest(counts: tuple[int, ...]) -> float:
         return max(time / count for time, count in zip(times, counts, strict=True))
 
-    counts = shares(devices, len(times), lambda block, count: times[block] / count)
+    counts = divide(devices, len(times), lambda block, count: times[block] / count, use_all=False)
     assert sum(counts) == devices
     every = [
         one
