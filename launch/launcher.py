@@ -1,20 +1,18 @@
 """Our own launcher: one worker process per rank on this machine, watched until all are gone.
 
-    parent:  store (loopback) + Monitor + signals
+    leader:  store (loopback) + Monitor + signals
        |
-       +-- rank 0: python -m blockstep.launch.process   -> runs/NAME/rank0.log
-       +-- rank 1: ...
+       +-- template -+-- rank 0 -> runs/NAME/rank0.log
+                     +-- rank 1 -> ...
 
 However the run ends, no worker is left behind: those that do not end by themselves are
-terminated, then killed; and a worker whose parent vanished loses the store and ends itself.
+terminated, then killed; and a leader that vanishes takes them along.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from typing import Any
 from .job import Job, Objects
 from .membership import Membership, host_store
 from .monitor import Monitor
+from .nursery import Worker, nursery
 from .outcome import Failure, Outcome
 from .process import write_payload
 from .program import find_program
@@ -32,6 +31,7 @@ __all__ = ["launch"]
 
 POLL_SECONDS = 0.1
 TERMINATE_SECONDS = 3.0
+KILL_SECONDS = 10.0
 SIGTERM_SECONDS = 5.0
 LOG_TAIL_BYTES = 2000
 
@@ -96,25 +96,16 @@ class Crew:
         self._job = job
         self._objects = objects
         self._members = members
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[Worker] = []
 
     def start(self) -> None:
         """Start every worker and hand it its job."""
         text = self._job.to_json()
         for member in self._members:
-            log = self._job.folder.log(member.rank).open("ab")
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "blockstep.launch.process"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(member),
-                start_new_session=True,
-            )
-            log.close()
-            self._workers.append(worker)
+            environment = self._environment(member)
+            log = self._job.folder.log(member.rank)
+            self._workers.append(nursery(environment).start(environment, log))
         for member, worker in zip(self._members, self._workers, strict=True):
-            assert worker.stdin is not None
             reads = self._job.reads_data(member.rank)
             objects = self._objects if reads else Objects(self._objects.network)
             # A worker that died at once is reported by check().
@@ -140,15 +131,12 @@ class Crew:
     def end(self) -> None:
         """End every worker that still runs."""
         for worker in self._workers:
-            if worker.poll() is None:
-                worker.terminate()
+            worker.send_signal(signal.SIGTERM)
         deadline = time.perf_counter() + TERMINATE_SECONDS
         for worker in self._workers:
-            try:
-                worker.wait(max(0.0, deadline - time.perf_counter()))
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            if worker.wait(max(0.0, deadline - time.perf_counter())) is None:
+                worker.send_signal(signal.SIGKILL)
+                worker.wait(KILL_SECONDS)
 
     def _environment(self, member: Membership) -> dict[str, str]:
         threads = str(self._job.config.train.threads or 1)

@@ -1,4 +1,4 @@
-"""The program of a worker process: ``python -m blockstep.launch.process``, payload on stdin.
+"""The program of a worker process: it reads its payload on stdin and takes part in the run.
 
 The payload is made by the parent. It is a line of JSON (where to import from) and a pickle by
 value, so a network defined in a notebook cell or in an unguarded script arrives here without the
@@ -13,32 +13,31 @@ import sys
 import traceback
 from typing import IO
 
+import cloudpickle
+
+from ..pipeline.feed import StopRequest
+from .membership import Membership
+from .program import find_program
+
 __all__ = ["main", "write_payload"]
 
 
 def write_payload(stream: IO[bytes], job_text: str, objects: object) -> None:
     """Send a worker its job."""
-    import cloudpickle
-
     paths = {"path": [os.getcwd(), *sys.path]}
     stream.write(json.dumps(paths).encode() + b"\n")
     stream.write(cloudpickle.dumps((job_text, objects)))
     stream.close()
 
 
-def main() -> None:
-    """Take part in the run that stdin describes; exit with 0, or with 1 after an error."""
+def main() -> int:
+    """Take part in the run that stdin describes.
+
+    Returns:
+        The status of the process: 0, or 1 after an error.
+    """
     stream = sys.stdin.buffer
-    known = set(sys.path)
-    wanted = json.loads(stream.readline())["path"]
-    sys.path.extend(path for path in dict.fromkeys(wanted) if path not in known)
-
-    import cloudpickle
-
-    from ..pipeline.feed import StopRequest
-    from .membership import Membership
-    from .program import find_program
-
+    sys.path[:] = dict.fromkeys(json.loads(stream.readline())["path"])
     status = 0
     try:
         job_text, objects = cloudpickle.loads(stream.read())
@@ -50,9 +49,4 @@ def main() -> None:
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads that still wait inside a link must not keep the process.
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    main()
+    return status

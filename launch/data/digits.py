@@ -5,11 +5,14 @@ E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI (1998)
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..config import DataConfig
+from .error import DataError
 from .part import MemoryPart, Parts
 from .split import hold_out
 
@@ -29,13 +32,9 @@ def digits(config: DataConfig) -> Parts:
     Args:
         config: not needed; there is nothing to find.
     """
-    from sklearn.datasets import load_digits
-
-    content: Any = load_digits()
-    images = torch.from_numpy(content.images)[:, None]
-    everything = MemoryPart(
-        (images * LEVEL).to(torch.uint8), torch.from_numpy(content.target).long()
-    )
+    rows = torch.from_numpy(np.loadtxt(_file(), delimiter=",", dtype=np.uint8))
+    images = rows[:, :-1].reshape(-1, 1, 8, 8)
+    everything = MemoryPart(images * LEVEL, rows[:, -1].long())
     rest, test = hold_out(everything.labels, TEST)
     pool = everything.take(rest)
     train, validation = hold_out(pool.labels, VALIDATION)
@@ -46,3 +45,14 @@ def digits(config: DataConfig) -> Parts:
         validation=pool.take(validation),
         test=everything.take(test),
     )
+
+
+def _file() -> Path:
+    """Find the file without importing scikit-learn, which would take as long as torch does."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("data=digits comes with scikit-learn; install it: pip install scikit-learn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():
+        raise DataError(f"{path} of scikit-learn is missing; install scikit-learn again")
+    return path

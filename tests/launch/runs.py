@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from blockstep.launch.cli import main
 
 LIMIT_SECONDS = 120
 
@@ -40,8 +44,37 @@ class Finished:
         return self.output.strip().splitlines()[-1]
 
 
-def blockstep(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:
-    """Run ``blockstep WORDS`` to its end."""
+def blockstep(*words: str, cwd: Path) -> Finished:
+    """Run ``blockstep WORDS`` to its end, led by this process; its ranks are processes.
+
+    A process that leads has to import torch first, which takes longer than most runs of tests;
+    :func:`command` is for what concerns the leading process itself.
+    """
+    printed = io.StringIO()
+    with _at_home(cwd), redirect_stdout(printed), redirect_stderr(printed):
+        code = main(words)
+    return Finished(code, printed.getvalue())
+
+
+@contextmanager
+def _at_home(folder: Path) -> Iterator[None]:
+    """Be in a user's project, and afterwards be again as before."""
+    environment, path, threads = dict(os.environ), list(sys.path), torch.get_num_threads()
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:] = path
+        torch.set_num_threads(threads)
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(folder)):
+                del sys.modules[name]
+
+
+def command(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:
+    """Run ``blockstep WORDS`` to its end in a process of its own."""
     return _finish(start(*words, cwd=cwd), limit)
 
 

@@ -40,7 +40,7 @@ def test_a_program_has_all_parts(command: str):
 
 GENERAL = [
     "job", "launcher", "membership", "monitor", "process", "program", "rank", "run", "torchrun",
-    "preparation", "outcome", "view", "tracking",
+    "preparation", "outcome", "view", "tracking", "nursery", "template",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bench")
     methods = "methods=[backprop,pipeline-1,sedona cuts=[4]]"
     words = ("bench", methods, "repeats=1", *SMALL, "name=small")
-    done = blockstep(*words, cwd=place, limit=300)
+    done = blockstep(*words, cwd=place)
     assert done.code == 0, done.output
     assert "pipeline-1" in done.output
     return place / "runs" / "small"
