@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,7 +59,11 @@ def conclude(
     runs = [trial.folder for repeats in known.values() for trial in repeats]
     write_report(runs, folder.report)
     if wandb.mode != "disabled":
-        _record(folder, rows, pictures, wandb)
+        try:
+            _record(folder, rows, pictures, wandb)
+        except Exception as error:
+            # The comparison is written already.
+            print(f"blockstep: wandb did not record it: {error}", file=sys.stderr)
     files = ", ".join(["bench.csv", "bench.md", *(path.name for path in pictures)])
     return f"{note}\n\n{files} and {folder.report.name} are in {folder.path}"
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from blockstep.launch.bench.result import conclude
+from blockstep.launch.bench.rows import make_rows
+from blockstep.launch.bench.trial import read_trial
+from blockstep.launch.config import WandbConfig
+from blockstep.launch.folder import RunFolder
 
 from tests.launch.runs import blockstep, torchrun
 
@@ -55,6 +61,24 @@ def test_the_plain_loop_is_what_the_runtime_computes(folder: Path) -> None:
 
     assert evaluations("backprop-0") == evaluations("pipeline-1-0")
     assert [split for split, _, _ in evaluations("backprop-0")] == ["validation", "test"]
+
+
+def test_a_wandb_that_fails_leaves_everything_else(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The files are written; what wandb said is told."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no room for wandb")
+
+    monkeypatch.setattr("blockstep.launch.bench.result.open_run", refuse)
+    trials = {"pipeline-1": [read_trial("pipeline-1", RunFolder(folder / "pipeline-1-0"))]}
+    told = conclude(
+        RunFolder(tmp_path), ["a machine"], trials, make_rows(trials), WandbConfig(mode="offline")
+    )
+    assert f"are in {tmp_path}" in told
+    assert (tmp_path / "bench.csv").is_file()
+    assert "wandb did not record it: no room for wandb" in capsys.readouterr().err
 
 
 def test_a_method_that_fails_leaves_the_others(tmp_path: Path) -> None:
