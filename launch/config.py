@@ -23,6 +23,7 @@ __all__ = [
     "PredSimConfig",
     "ProfileConfig",
     "RanksConfig",
+    "ReplayConfig",
     "RunConfig",
     "SetupConfig",
     "TrainConfig",
@@ -77,6 +78,7 @@ class PipelineConfig(RanksConfig):
     queue_bytes: int = 268_435_456
     replicas: Any = None
     ranks: int | None = None
+    delay: list[float] | None = None
 
 
 @dataclass
@@ -131,6 +133,18 @@ class PredSimConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """DGL's replay buffer: what a stage learns from while its link is empty.
+
+    With it results depend on timing: no other runtime, and no resumed run, ends at the same
+    weights. What is kept is not saved; after a resume it fills anew.
+    """
+
+    batches: int = 0
+    reuse: int | None = None
+
+
+@dataclass
 class WandbConfig:
     """Where the run is recorded besides its folder."""
 
@@ -177,6 +191,7 @@ class TrainConfig(RunConfig):
     heads: Any = None
     runtime: str = "pipeline"
     predsim: PredSimConfig = field(default_factory=PredSimConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)

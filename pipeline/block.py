@@ -147,12 +147,26 @@ class Block:
 
     def step(self, message: Message) -> Message:
         """Learn from (x, y); return (h, y) for the next block."""
+        self._schedule.apply(self.optimizer, message.step)
+        output = self._learn(message)
+        return Message(Kind.BATCH, message.step, (dense(output), dense(message.tensors[1])))
+
+    def again(self, message: Message, *, use: int) -> None:
+        """See :meth:`~blockstep.pipeline.replay.ReplayStage.again`."""
+        self._learn(message, "use", use)
+
+    def _learn(self, message: Message, *occasion: int | str) -> Tensor:
+        """Learn from (x, y) at the rate that is set; return h.
+
+        Args:
+            message: The batch.
+            occasion: What else the random numbers are for, besides its step.
+        """
         x, y = message.tensors
         self._probe(x)
-        self._seed(message.step)
+        self._seed(message.step, *occasion)
         for module in self.modules.values():
             module.train()
-        rate = self._schedule.apply(self.optimizer, message.step)
         self.optimizer.zero_grad(set_to_none=True)
         outputs: list[Tensor] = []
         total = torch.zeros((), device=y.device)
@@ -170,9 +184,9 @@ class Block:
             total += loss.detach()
             correct += (logits.detach().argmax(-1) == labels).sum()
         self._update()
+        rate = self.optimizer.param_groups[0]["lr"]
         self._meter.add(step=message.step, lr=rate, loss=total, correct=correct, count=len(y))
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return Message(Kind.BATCH, message.step, (dense(output), dense(y)))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def evaluate(self, message: Message) -> Message:
         """Take part in an evaluation; the last two heads vote together (SEDONA, section 4.3).
@@ -299,11 +313,11 @@ class Block:
     def _autocast(self) -> torch.autocast:
         return autocast(self.place.device, self._config.precision)
 
-    def _seed(self, step: int) -> None:
+    def _seed(self, step: int, *occasion: int | str) -> None:
         # Replicas have different examples, so they drop different units.
         number, count = self.replicas.number, self.replicas.count
         own = ("replica", number) if count > 1 else ()
-        seed = derive(self.place.seed, "step", step, "stage", self.index, *own)
+        seed = derive(self.place.seed, "step", step, "stage", self.index, *own, *occasion)
         set_seed(seed, self.place.device)
 
 

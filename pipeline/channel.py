@@ -154,6 +154,10 @@ class Receiver:
         """See :meth:`~blockstep.pipeline.link.Inlet.get`."""
         return self._queue.get()
 
+    def waits(self) -> bool:
+        """See :meth:`~blockstep.pipeline.link.Inlet.waits`."""
+        return self._queue.waits()
+
     def depth(self) -> tuple[int, int]:
         """See :meth:`~blockstep.pipeline.link.Inlet.depth`."""
         return self._queue.depth()

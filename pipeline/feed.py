@@ -133,6 +133,10 @@ class Feed:
         """See :meth:`~blockstep.pipeline.link.Inlet.get`."""
         return next(self._messages)
 
+    def waits(self) -> bool:
+        """The data are always there."""
+        return False
+
     def depth(self) -> tuple[int, int]:
         """Nothing waits: a batch is made when it is asked for."""
         return 0, 0

@@ -89,6 +89,10 @@ class NoSignals:
         """Fail."""
         raise RuntimeError("the last stage waits for an error signal; it has none to wait for")
 
+    def waits(self) -> bool:
+        """Nothing will come."""
+        return False
+
     def depth(self) -> tuple[int, int]:
         """Nothing waits."""
         return 0, 0
@@ -128,12 +132,12 @@ class FeedbackWorker(Worker):
         self._signals = signals
         self._back = back
         self._learning = Stopwatch(device)
-        self._profiled = ExitStack()
+        self._around_both = ExitStack()
 
     def _handle(self, message: Message) -> Message:
         if message.kind == Kind.BATCH:
             self.last_batch = message
-            self._profiled.enter_context(self._profiler(message.step))
+            self._around_both.enter_context(self._around(message.step))
             return self._feedback.forward(message)
         if message.kind in (Kind.CHECKPOINT, Kind.STOP):
             self._take_signal(message.step)
@@ -149,7 +153,7 @@ class FeedbackWorker(Worker):
         taken = time.perf_counter()
         self.activity.enter("busy", taken)
         self._learning.start()
-        with self._profiled:
+        with self._around_both:
             signal = self._feedback.learn(times.step)
         busy = self._learning.stop()
         learned = time.perf_counter()

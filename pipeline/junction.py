@@ -107,6 +107,10 @@ class Gather:
             return first
         return replace(first, tensors=tuple(_joined(parts) for parts in zip(*filled, strict=True)))
 
+    def waits(self) -> bool:
+        """See :meth:`~blockstep.pipeline.link.Inlet.waits`: a message needs all of its parts."""
+        return any(inlet.waits() for inlet in self._inlets)
+
     def depth(self) -> tuple[int, int]:
         """See :meth:`~blockstep.pipeline.link.Inlet.depth`: whole messages, and all bytes."""
         depths = [inlet.depth() for inlet in self._inlets]

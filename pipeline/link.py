@@ -35,6 +35,10 @@ class Inlet(Protocol):
         """
         ...
 
+    def waits(self) -> bool:
+        """Return whether ``get`` would have to wait now: nothing is there, but may still come."""
+        ...
+
     def depth(self) -> tuple[int, int]:
         """Return the messages and the bytes that wait in the link."""
         ...
@@ -123,6 +127,12 @@ class LocalLink:
             self._bytes -= message.nbytes
             self._changed.notify_all()
             return message
+
+    def waits(self) -> bool:
+        """See :meth:`Inlet.waits`."""
+        with self._changed:
+            over = self._ended is not None or self._closed_by_consumer
+            return not self._messages and not over
 
     def depth(self) -> tuple[int, int]:
         """See :meth:`Inlet.depth`."""

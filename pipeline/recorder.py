@@ -8,6 +8,7 @@ import torch
 
 from .gpu import GpuMonitor
 from .mailbox import Post
+from .replay import NoReplay
 from .stage import Stage
 from .timeline import StepTimes, Timeline
 
@@ -55,6 +56,7 @@ class Recorder:
         batch_size: Examples per step, those of all replicas of the stage together.
         device: Where the stage computes.
         gpu: Reads the GPU.
+        replay: What the stage learns from again; None: nothing.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Recorder:
         batch_size: int,
         device: torch.device,
         gpu: GpuMonitor,
+        replay: NoReplay | None = None,
     ) -> None:
         self.timeline = Timeline()
         self._stage = stage
@@ -74,6 +77,7 @@ class Recorder:
         self._batch_size = batch_size
         self._device = device
         self._gpu = gpu
+        self._replay = replay or NoReplay()
         self._interval: list[StepTimes] = []
         self._interval_seconds = 0.0
         self._last_end: float | None = None
@@ -118,6 +122,7 @@ class Recorder:
             "images_per_second": steps * self._batch_size / seconds if steps else None,
             "busy": self.timeline.median_busy(),
             "peak_memory_bytes": peak_memory_bytes(self._device),
+            **self._replay.summary(),
         }
 
     def _report(self, step: int, depth: tuple[int, int]) -> None:
@@ -136,6 +141,7 @@ class Recorder:
                 "queue_depth": depth[0],
                 "queue_bytes": depth[1],
                 "staleness": self._staleness / count,
+                **self._replay.progress(interval),
                 "memory_bytes": memory_bytes(),
                 "gpu": self._gpu.sample(),
             }

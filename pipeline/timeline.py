@@ -22,10 +22,11 @@ class StepTimes:
 
     Attributes:
         step: Training step.
-        begin: When the worker began to wait for its input (seconds, monotonic clock).
+        begin: When the worker began to look for its input (seconds, monotonic clock).
         wait_in: Seconds it waited for input.
         busy: Seconds it computed.
         wait_out: Seconds it waited for room.
+        replay: Seconds it learned again, before it waited.
     """
 
     step: int
@@ -33,11 +34,12 @@ class StepTimes:
     wait_in: float
     busy: float
     wait_out: float
+    replay: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Length of the turn."""
-        return self.wait_in + self.busy + self.wait_out
+        return self.replay + self.wait_in + self.busy + self.wait_out
 
 
 @dataclass
@@ -50,11 +52,13 @@ class Aggregate:
     wait_in: float = 0.0
     busy: float = 0.0
     wait_out: float = 0.0
+    replay: float = 0.0
 
     @classmethod
     def of(cls, times: StepTimes) -> Aggregate:
         """Begin with one step."""
-        return cls(times.step, times.step, times.begin, times.wait_in, times.busy, times.wait_out)
+        parts = (times.wait_in, times.busy, times.wait_out, times.replay)
+        return cls(times.step, times.step, times.begin, *parts)
 
     def absorb(self, other: Aggregate) -> None:
         """Add the steps that follow."""
@@ -62,6 +66,7 @@ class Aggregate:
         self.wait_in += other.wait_in
         self.busy += other.busy
         self.wait_out += other.wait_out
+        self.replay += other.replay
 
 
 @dataclass(frozen=True)
@@ -138,9 +143,11 @@ class Timeline:
 
         for part in (*self.aggregates, *self._kept()):
             step = part.step if isinstance(part, StepTimes) else f"{part.first}-{part.last}"
-            span("wait_in", part.begin, part.wait_in, step)
-            span("busy", part.begin + part.wait_in, part.busy, step)
-            span("wait_out", part.begin + part.wait_in + part.busy, part.wait_out, step)
+            begin = part.begin
+            for name in ("replay", "wait_in", "busy", "wait_out"):
+                seconds = getattr(part, name)
+                span(name, begin, seconds, step)
+                begin += seconds
         for mark in self.marks:
             span(mark.name, mark.begin, mark.seconds, mark.step)
         return sorted(events, key=lambda event: event["ts"])

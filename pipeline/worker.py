@@ -6,7 +6,8 @@
         +--------------------------------------------------------------+
 
 Markers take the same road: an evaluation, a checkpoint or a stop reaches a stage after exactly
-the steps that came before it.
+the steps that came before it. A stage with a ring learns again while its link is empty, instead
+of waiting; see :mod:`.replay`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from .link import Inlet, Outlet
 from .message import Kind, Message
 from .recorder import Recorder
+from .replay import NoReplay
 from .stage import Stage
 from .timeline import StepTimes
 
@@ -112,7 +114,9 @@ class Worker:
         evaluated: Called with the results when an evaluation has passed.
         device: Where the stage computes.
         activity: Shared with the watchdog.
-        profiler: Entered around every training step, with the step's number.
+        replay: Lets the stage learn again while the link is empty; None: it waits.
+        around: Entered around all that is learned from a batch, with the newest step's number: a
+            profiler, a delay.
     """
 
     def __init__(
@@ -126,7 +130,8 @@ class Worker:
         evaluated: Callable[[dict[str, Any]], None],
         device: torch.device,
         activity: Activity | None = None,
-        profiler: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
+        replay: NoReplay | None = None,
+        around: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
     ) -> None:
         self.stage = stage
         self.activity = activity or Activity()
@@ -137,7 +142,9 @@ class Worker:
         self._save = save
         self._evaluated = evaluated
         self._stopwatch = Stopwatch(device)
-        self._profiler = profiler
+        self._replay = replay or NoReplay()
+        self._replay_stopwatch = Stopwatch(device)
+        self._around = around
         self._evaluation_began = 0.0
 
     def run(self) -> int:
@@ -161,7 +168,9 @@ class Worker:
         """Take one message, handle it, hand on the result; return what was taken."""
         begin = time.perf_counter()
         self.activity.enter("wait_in", begin)
+        replay = self._learn_again()
         message = self._inlet.get()
+        self._replay.note(message)
         depth = self._inlet.depth()
         taken = time.perf_counter()
         self.activity.enter("busy", taken, message.step)
@@ -175,9 +184,25 @@ class Worker:
         self._outlet.put(result)
         self.activity.turns += 1
         if message.kind == Kind.BATCH:
-            wait_out = time.perf_counter() - handled
-            self._end_step(StepTimes(message.step, begin, taken - begin, busy, wait_out), depth)
+            wait_in, wait_out = taken - begin - replay, time.perf_counter() - handled
+            times = StepTimes(message.step, begin, wait_in, busy, wait_out, replay=replay)
+            self._end_step(times, depth)
         return message
+
+    def _learn_again(self) -> float:
+        """Learn from what the stage has had while the link is empty; return the seconds.
+
+        To the watchdog the stage waits for input: so it does, however busily.
+        """
+        begin = end = time.perf_counter()
+        while self._replay.due():
+            # On a GPU this also keeps the host from running ahead.
+            self._replay_stopwatch.start()
+            with self._around(self.activity.step):
+                self._replay.learn()
+            self._replay_stopwatch.stop()
+            end = time.perf_counter()
+        return end - begin
 
     def _end_step(self, times: StepTimes, depth: tuple[int, int]) -> None:
         """A step's result is handed on: note where its time went."""
@@ -186,7 +211,7 @@ class Worker:
     def _handle(self, message: Message) -> Message:
         if message.kind == Kind.BATCH:
             self.last_batch = message
-            with self._profiler(message.step):
+            with self._around(message.step):
                 return self.stage.step(message)
         if message.kind in (Kind.EVALUATE, Kind.SAMPLE, Kind.EVALUATED):
             return self._evaluate(message)

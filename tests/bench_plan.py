@@ -165,6 +165,10 @@ class Steps:
             return Message(Kind.STOP, self._count)
         return Message(Kind.BATCH, step, (torch.zeros(1), torch.zeros(1)))
 
+    def waits(self) -> bool:
+        """Never be empty."""
+        return False
+
     def depth(self) -> tuple[int, int]:
         """Return nothing."""
         return 0, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .chart import Axis, Line, line_chart
 from .history import History
@@ -11,6 +11,7 @@ from .palette import INK, colour
 from .records import GPU, MAX_STAGES
 from .scale import byte_unit
 from .series import BUCKETS, Point, Series, number
+from .spans import KINDS, STEP_KINDS
 from .strips import Strip, strip_figure
 
 __all__ = ["curve_note", "learning", "resources", "speed"]
@@ -92,6 +93,22 @@ def _queues(history: History) -> Charts:
         _trained(history, "Queue depth", "queue_depth", messages, note=depth),
         _bytes(history, "Link fill", "queue_bytes", when),
         _trained(history, "Staleness", "staleness", steps, note=ahead),
+        *_replays(history),
+    ]
+
+
+def _replays(history: History) -> Charts:
+    """Return how much stages learned again, and how old that was; nothing where none did."""
+    if not any(series.mean("replayed") for series in history.recording.stages.values()):
+        return []
+    batches, steps = Axis("batches", zero=True), Axis("steps", "steps", zero=True)
+    every = history.setting("log.every")
+    count = "learned from again while the link into the stage was empty"
+    count += f", in each {every} steps" if every else ""
+    age = "mean of steps between the newest batch and the one that was learned from again"
+    return [
+        _trained(history, "Replayed batches", "replayed", batches, note=count),
+        _trained(history, "Staleness of replayed batches", "replay_staleness", steps, note=age),
     ]
 
 
@@ -207,28 +224,32 @@ def _metrics(history: History) -> Charts:
 
 def _time_shares(history: History) -> Markup:
     """Return where each stage's time went, over steps."""
-    names = ("busy", "wait_in", "wait_out")
-    groups = min(BUCKETS, POINTS // max(1, len(history.recording.stages)))
+    stages = history.recording.stages
+    again = any(series.mean("replay") for series in stages.values())
+    kinds = [kind for kind in KINDS if kind in STEP_KINDS or (again and kind == "replay")]
+    groups = min(BUCKETS, POINTS // max(1, len(stages)))
     strips = []
-    for stage, series in sorted(history.recording.stages.items()):
-        rows = [(x, _shares(values)) for x, values in series.mean_rows(names, groups=groups)]
-        totals = _shares([series.mean(name) for name in names])
-        known = [(x, shares) for x, shares in rows if shares is not None]
-        strips.append(Strip(f"stage {stage}", colour(stage), known, totals or ()))
+    for stage, series in sorted(stages.items()):
+        rows = series.mean_rows(kinds, groups=groups)
+        shares = [(x, _shares(dict(zip(kinds, values, strict=True)))) for x, values in rows]
+        totals = _shares({kind: series.mean(kind) for kind in kinds})
+        known = [(x, list(one.values())) for x, one in shares if one]
+        told = [totals[kind] for kind in STEP_KINDS] if totals else ()
+        strips.append(Strip(f"stage {stage}", colour(stage), known, told))
     return strip_figure(
         "Where each stage's time went",
         "shares of the time per step; a stage that is always busy sets the pace",
         strips,
         x_label="step",
-        kinds=3,
+        kinds=kinds,
         stepped=False,
     )
 
 
-def _shares(values: Sequence[float | None]) -> list[float] | None:
-    """Return the values as parts of their sum; None if one is missing or all are 0."""
-    known = [max(0.0, value) for value in values if value is not None]
-    total = sum(known)
-    if len(known) < len(values) or not total:
-        return None
-    return [value / total for value in known]
+def _shares(seconds: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the parts of the sum; none if one that every stage has is missing, or all are 0."""
+    known = {kind: max(0.0, value or 0.0) for kind, value in seconds.items()}
+    total = sum(known.values())
+    if not total or any(seconds[kind] is None for kind in STEP_KINDS):
+        return {}
+    return {kind: value / total for kind, value in known.items()}

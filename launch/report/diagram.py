@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .markup import Markup, element, join
 from .palette import colour
 from .scale import percent_text
-from .spans import KINDS
+from .spans import KINDS, STEP_KINDS
 
 __all__ = ["Box", "diagram"]
 
@@ -26,6 +26,8 @@ TOP = 6
 CHARACTER = 6.6
 """About the width of a character in pixels."""
 
+WORDS = {"busy": "busy", "replay": "again", "wait_in": "in", "wait_out": "out"}
+
 
 @dataclass(frozen=True)
 class Box:
@@ -34,7 +36,7 @@ class Box:
     Attributes:
         title: E.g. ``stage 2``.
         lines: What else is known, one line each.
-        shares: Of its time: busy, waiting for input, waiting for room; or nothing.
+        shares: Of its time: computing, learning again, waiting for input, for room; or nothing.
         link: What is known of the link into it: above and below the arrow.
     """
 
@@ -105,14 +107,18 @@ def _stage(stage: Box, index: int, x: float, y: float, width: float) -> Markup:
         ),
     ]  # fmt: skip
     left = x + 16.0
-    for kind, share in zip(KINDS, stage.shares, strict=False):
+    shares = [
+        one for one in zip(KINDS, stage.shares, strict=False) if one[1] or one[0] in STEP_KINDS
+    ]
+    for kind, share in shares:
         told = element("title", f"{kind} {percent_text(share, digits=0)}")
         part = {"x": f"{left:.1f}", "y": y + HEIGHT - 38, "width": f"{share * inner:.1f}"}
         parts.append(element("rect", told, height=9, class_=f"fill k-{kind}", **part))
         left += share * inner
     if stage.shares:
-        words = zip(("busy", "in", "out"), stage.shares, strict=False)
-        text = " \u00b7 ".join(f"{word} {percent_text(share, digits=0)}" for word, share in words)
+        text = " \u00b7 ".join(
+            f"{WORDS[kind]} {percent_text(share, digits=0)}" for kind, share in shares
+        )
         parts.append(_text(text, x + 16, y + HEIGHT - 12, inner, class_="small"))
     return join(parts)
 

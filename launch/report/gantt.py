@@ -56,7 +56,11 @@ def gantt(trace: Trace, window: Window) -> Markup:
         aria_label=f"{window.title}: what each stage did when",
     )
     return figure(
-        window.title, "numbers: training steps", kind_legend(5), picture, class_="chart wide"
+        window.title,
+        "numbers: training steps",
+        kind_legend(trace.kinds),
+        picture,
+        class_="chart wide",
     )
 
 

@@ -15,6 +15,7 @@ from .series import Series, number
 __all__ = [
     "GPU",
     "MAX_STAGES",
+    "REPLAY",
     "SEARCHING",
     "TRAINING",
     "Clock",
@@ -37,6 +38,9 @@ TRAINING = (
     "memory_bytes",
 )
 """What every record of training has."""
+
+REPLAY = ("replayed", "replay_staleness", "replay")
+"""What it has if the stage could learn again: batches, their mean age, seconds per step."""
 
 GPU = ("utilization", "memory_bytes", "power_watts", "temperature")
 """What it may have in ``gpu``; the series are called ``gpu/utilization`` and so on."""
@@ -181,12 +185,13 @@ class Recording:
             return
         series = self.stages.get(stage)
         if series is None:
-            names = [*TRAINING, *(f"gpu/{name}" for name in GPU)]
+            names = [*TRAINING, *REPLAY, *(f"gpu/{name}" for name in GPU)]
             series = self.stages[stage] = Series(names)
         try:
             values = _TRAINING(record)
         except KeyError:
             values = tuple(map(record.get, TRAINING))
+        values += tuple(map(record.get, REPLAY))
         gpu = record.get("gpu")
         series.add(step, values + (tuple(map(gpu.get, GPU)) if isinstance(gpu, dict) else NO_GPU))
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from .series import number
 
-__all__ = ["KINDS", "Span", "Trace", "Window", "occupancy", "read_trace", "windows"]
+__all__ = ["KINDS", "STEP_KINDS", "Span", "Trace", "Window", "occupancy", "read_trace", "windows"]
 
-KINDS = ("busy", "wait_in", "wait_out", "evaluate", "checkpoint")
+STEP_KINDS = ("busy", "wait_in", "wait_out")
+"""What a step has."""
+
+KINDS = ("busy", "replay", "wait_in", "wait_out", "evaluate", "checkpoint")
 """What a stage may be doing, in the order in which they are stacked."""
 
 FIRST_STEPS = 20
@@ -62,6 +65,12 @@ class Trace:
     def seconds(self) -> float:
         """The end of the last span."""
         return max((span.end for spans in self.stages.values() for span in spans), default=0.0)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What the stages may have done, without learning again where none did."""
+        again = any(span.kind == "replay" for spans in self.stages.values() for span in spans)
+        return [kind for kind in KINDS if again or kind != "replay"]
 
     def aligned(self, hosts: Mapping[int, Any]) -> Trace:
         """Let every machine's clock begin at zero: theirs have nothing in common.
@@ -132,7 +141,7 @@ def windows(trace: Trace) -> list[Window]:
     spans = trace.stages[max(trace.stages)]
     steps: dict[int, tuple[float, float]] = {}
     for span in spans:
-        if span.kind in KINDS[:3] and not span.added_up:
+        if span.kind in STEP_KINDS and not span.added_up:
             begin, end = steps.get(span.first, (span.begin, span.end))
             steps[span.first] = (min(begin, span.begin), max(end, span.end))
     if not steps:
@@ -151,22 +160,25 @@ def windows(trace: Trace) -> list[Window]:
     return chosen
 
 
-def occupancy(spans: Sequence[Span], *, seconds: float, bins: int) -> list[tuple[float, ...]]:
+def occupancy(
+    spans: Sequence[Span], *, seconds: float, bins: int, kinds: Sequence[str] = KINDS
+) -> list[tuple[float, ...]]:
     """Return for equal parts of the run the share of time of each kind.
 
     Args:
         spans: Of one stage.
         seconds: Length of the run.
         bins: Number of parts.
+        kinds: All that the spans are of.
 
     Returns:
-        A tuple in the order of ``KINDS`` for each part; sums up to 1 at most, less where the
+        A tuple in the order of ``kinds`` for each part; sums up to 1 at most, less where the
         stage did nothing that is recorded.
     """
-    shares = [[0.0] * len(KINDS) for _ in range(bins)]
+    shares = [[0.0] * len(kinds) for _ in range(bins)]
     width = seconds / bins
     for begin, end, kind, weight in _weighted(spans):
-        place = KINDS.index(kind)
+        place = kinds.index(kind)
         for index in range(int(begin / width), min(bins - 1, int(end / width)) + 1):
             overlap = min(end, (index + 1) * width) - max(begin, index * width)
             shares[index][place] += weight * max(0.0, overlap) / width

@@ -11,12 +11,14 @@ from .markup import NOTHING, Markup, element, join
 from .palette import colour
 from .scale import DASH, byte_unit, count_text, number_text, percent_text, seconds_text
 from .series import number
-from .spans import KINDS
+from .spans import STEP_KINDS
 from .table import table
 
 __all__ = ["block_note", "block_table", "pipeline"]
 
 DOT = " \u00b7 "
+
+REPLAYED = ("replayed", "their age")
 
 COLUMNS = (
     "block",
@@ -59,9 +61,11 @@ def block_table(history: History) -> Markup:
     blocks = history.blocks()
     if not blocks:
         return NOTHING
-    return table(
-        COLUMNS, [_row(history, block) for block in blocks], words=(0, 1, 2, 3), class_="blocks"
-    )
+    heads, rows = COLUMNS, [_row(history, block) for block in blocks]
+    if _learned_again(history):
+        heads += REPLAYED
+        rows = [row + _replayed(block) for row, block in zip(rows, blocks, strict=True)]
+    return table(heads, rows, words=(0, 1, 2, 3), class_="blocks")
 
 
 def block_note(history: History) -> str:
@@ -69,6 +73,11 @@ def block_note(history: History) -> str:
     times = "median of computing" if history.status.ended else "mean of computing"
     shared = any(len(block.ranks) > 1 for block in history.blocks())
     first = " Of a stage with replicas: the figures of the first." if shared else ""
+    if _learned_again(history):
+        first += (
+            " Replayed: batches that were learned from again while the link was empty; their age:"
+            " mean of steps behind the newest batch."
+        )
     source = history.setting("decoupling")
     cut = f" Cut by decoupling={source}." if source else ""
     return (
@@ -123,18 +132,23 @@ def _place(block: Block) -> str:
 
 
 def _time_shares(history: History, block: Block) -> Sequence[float]:
-    """Return a stage's shares of time; none unless all three are known."""
+    """Return a stage's shares of time, in the order of KINDS; none unless all are known."""
     known = [max(0.0, time) for time in _times(history, block) if time is not None]
-    total = sum(known)
-    return [time / total for time in known] if len(known) == 3 and total else ()
+    series = history.recording.stages.get(block.index)
+    again = (series.mean("replay") if series else None) or 0.0
+    total = sum(known) + again
+    if len(known) < len(STEP_KINDS) or not total:
+        return ()
+    busy, wait_in, wait_out = known
+    return [time / total for time in (busy, again, wait_in, wait_out)]
 
 
 def _times(history: History, block: Block) -> list[float | None]:
     """Return seconds per step of computing and waiting: from the summary, else the records."""
     if history.status.ended:
-        return [block.figure(name) for name in KINDS[:3]]
+        return [block.figure(name) for name in STEP_KINDS]
     series = history.recording.stages.get(block.index)
-    return [series.mean(name) if series else None for name in KINDS[:3]]
+    return [series.mean(name) if series else None for name in STEP_KINDS]
 
 
 def _row(history: History, block: Block) -> list[object]:
@@ -156,6 +170,17 @@ def _row(history: History, block: Block) -> list[object]:
         percent_text(series.last("accuracy") if series else None, digits=1),
         percent_text(number(tested[0]) if tested else None),
     ]
+
+
+def _learned_again(history: History) -> bool:
+    """Whether any stage did."""
+    return any(block.figure("replayed") for block in history.blocks())
+
+
+def _replayed(block: Block) -> list[object]:
+    """Return the cells under `REPLAYED`."""
+    age = block.figure("replay_staleness")
+    return [count_text(block.figure("replayed")), number_text(age, "steps", digits=3)]
 
 
 def _name(block: Block) -> Markup:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from .chart import Frame, digits, figure, legend, x_axis
 from .markup import NOTHING, Markup, element, join
 from .scale import Scale, fit, percent_text
-from .spans import KINDS
 
 __all__ = ["KIND_NAMES", "LEFT", "WIDTH", "Strip", "kind_legend", "row_head", "strip_figure"]
 
 KIND_NAMES = {
     "busy": "busy",
+    "replay": "learns again",
     "wait_in": "waits for input",
     "wait_out": "waits for room",
     "evaluate": "evaluates",
@@ -36,8 +36,8 @@ class Strip:
     Attributes:
         name: E.g. ``stage 2``.
         look: Classes of the stage's colour.
-        rows: For each x the shares of the kinds, in the order of ``KINDS``.
-        totals: The shares over the whole strip, told beside it.
+        rows: For each x the shares of the kinds, in their order.
+        totals: The shares of computing and waiting over the whole strip, told beside it.
     """
 
     name: str
@@ -47,7 +47,13 @@ class Strip:
 
 
 def strip_figure(
-    title: str, note: str, strips: Sequence[Strip], *, x_label: str, kinds: int, stepped: bool
+    title: str,
+    note: str,
+    strips: Sequence[Strip],
+    *,
+    x_label: str,
+    kinds: Sequence[str],
+    stepped: bool,
 ) -> Markup:
     """Return a wide figure with one strip below the other.
 
@@ -56,7 +62,7 @@ def strip_figure(
         note: One line on how to read it.
         strips: In the order of stages.
         x_label: What the horizontal axis shows, with its unit.
-        kinds: How many of ``KINDS`` the rows have.
+        kinds: What the rows have shares of.
         stepped: Whether a row holds until the next one; else rows are joined by lines.
     """
     strips = [strip for strip in strips if len(strip.rows) > 1]
@@ -68,7 +74,7 @@ def strip_figure(
     picture = element(
         "svg",
         *(
-            _strip(strip, across, top=4 + place * (ROW + GAP), stepped=stepped)
+            _strip(strip, across, kinds, top=4 + place * (ROW + GAP), stepped=stepped)
             for place, strip in enumerate(strips)
         ),
         x_axis(Frame(WIDTH, height, LEFT, RIGHT), across, x_label, bottom=height - AXIS),
@@ -81,25 +87,25 @@ def strip_figure(
     return figure(title, note, kind_legend(kinds), picture, class_="chart wide")
 
 
-def kind_legend(kinds: int) -> Markup:
-    """Return what the colours of the first ``kinds`` of ``KINDS`` mean."""
-    entries = [(KIND_NAMES[kind], f"k-{kind}") for kind in KINDS[:kinds]]
-    return legend(entries, swatch=True)
+def kind_legend(kinds: Sequence[str]) -> Markup:
+    """Return what the colours of ``kinds`` mean."""
+    return legend([(KIND_NAMES[kind], f"k-{kind}") for kind in kinds], swatch=True)
 
 
-def _strip(strip: Strip, across: Scale, *, top: float, stepped: bool) -> Markup:
+def _strip(
+    strip: Strip, across: Scale, kinds: Sequence[str], *, top: float, stepped: bool
+) -> Markup:
     frame = Frame(WIDTH, top + ROW, LEFT, RIGHT, top, 0)
     share = Scale(0, 1, (0, 1))
-    kinds = len(strip.rows[0][1])
     # The uppermost sum first: the smaller ones are painted over it.
     areas = [
         element(
             "path",
-            class_=f"fill k-{KINDS[kind]}",
-            data_kind=KIND_NAMES[KINDS[kind]],
-            d=_area([(x, sum(values[: kind + 1])) for x, values in strip.rows], stepped=stepped),
+            class_=f"fill k-{kind}",
+            data_kind=KIND_NAMES[kind],
+            d=_area([(x, sum(values[: place + 1])) for x, values in strip.rows], stepped=stepped),
         )
-        for kind in reversed(range(kinds))
+        for place, kind in reversed(list(enumerate(kinds)))
     ]
     told = [
         f"{word} {percent_text(total, digits=0)}"

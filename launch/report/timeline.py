@@ -9,7 +9,7 @@ from .history import History
 from .markup import Markup
 from .palette import colour
 from .scale import Unit, seconds_text, span_unit
-from .spans import Span, occupancy, windows
+from .spans import STEP_KINDS, Span, occupancy, windows
 from .strips import Strip, strip_figure
 
 __all__ = ["timeline", "timeline_note"]
@@ -28,13 +28,13 @@ def timeline(history: History) -> list[Markup]:
     seconds = trace.seconds
     if not seconds:
         return []
-    unit = span_unit(seconds)
+    unit, kinds = span_unit(seconds), trace.kinds
     overview = strip_figure(
         "The whole run",
         f"shares of each {seconds_text(seconds / BINS)}; blank where nothing is recorded",
-        [_strip(stage, spans, seconds, unit) for stage, spans in trace.stages.items()],
+        [_strip(stage, spans, kinds, seconds, unit) for stage, spans in trace.stages.items()],
         x_label=f"time ({unit.name})",
-        kinds=5,
+        kinds=kinds,
         stepped=True,
     )
     return [overview, *(gantt(trace, window) for window in windows(trace))]
@@ -57,10 +57,13 @@ def _hosts(history: History) -> Mapping[int, str]:
     return {block.index: str(block.figures.get("host")) for block in history.blocks()}
 
 
-def _strip(stage: int, spans: Sequence[Span], seconds: float, unit: Unit) -> Strip:
-    shares = occupancy(spans, seconds=seconds, bins=BINS)
+def _strip(
+    stage: int, spans: Sequence[Span], kinds: Sequence[str], seconds: float, unit: Unit
+) -> Strip:
+    shares = occupancy(spans, seconds=seconds, bins=BINS, kinds=kinds)
     width = seconds / BINS / unit.size
     rows = [(place * width, share) for place, share in enumerate(shares)]
     rows.append((seconds / unit.size, shares[-1]))
-    totals = [sum(share[kind] for share in shares) / BINS for kind in range(3)]
+    places = map(kinds.index, STEP_KINDS)
+    totals = [sum(share[place] for share in shares) / BINS for place in places]
     return Strip(f"stage {stage}", colour(stage), rows, totals)

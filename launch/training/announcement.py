@@ -6,7 +6,9 @@ from typing import Any
 
 from ...models import parameters
 from ...pipeline.shares import bounds
+from ..config import TrainConfig
 from ..tracking import offline_folder
+from .delay import delay_of
 from .method import METHODS
 from .preparation import TrainPreparation
 
@@ -30,6 +32,7 @@ def announcement(preparation: TrainPreparation) -> str:
         f"({epochs:.1f} epochs), link bound {config.pipeline.queue_messages} messages, "
         f"{config.pipeline.queue_bytes / 2**20:.0f} MiB",
         *stage_lines(preparation),
+        *_replay_lines(config),
         *(f"  {note}" for note in preparation.notes),
     ]
     return "\n".join(lines)
@@ -50,9 +53,30 @@ def stage_lines(preparation: TrainPreparation) -> list[str]:
             learns = f"errors {delay} step{'s' * (delay > 1)} old"
         lines.append(
             f"  stage {stage}: layers {first}-{last}, {learns}, {count:.2f} M parameters{time}"
-            f"{_shares(preparation, stage)}"
+            f"{_shares(preparation, stage)}{_delay(job.config, stage)}"
         )
     return lines
+
+
+def _delay(config: TrainConfig, stage: int) -> str:
+    """Say by how much the steps of a stage are made longer, if they are."""
+    seconds = delay_of(config.pipeline, stage)
+    return f", each step {seconds * 1e3:g} ms longer (pipeline.delay)" if seconds else ""
+
+
+def _replay_lines(config: TrainConfig) -> list[str]:
+    """Say what replay does to the results, if there is any."""
+    replay = config.replay
+    if not replay.batches:
+        return []
+    stages = "stage 2 learns" if config.blocks == 2 else f"stages 2-{config.blocks} learn"
+    limit = "" if replay.reuse is None else f", from each at most {replay.reuse} times"
+    return [
+        f"  replay: while the link into it is empty, {stages} again from the newest "
+        f"{replay.batches} batches{limit}",
+        "    results depend on timing: another run of the same words ends at other weights, and a "
+        "resumed one begins with empty rings",
+    ]
 
 
 def _shares(preparation: TrainPreparation, stage: int) -> str:
@@ -94,6 +118,7 @@ def closing_table(summary: dict[str, Any], folder: Any) -> str:
         f"throughput                     {number(summary['images_per_second'], ' img/s')}",
         f"speed-up over backpropagation  {number(summary['speedup_vs_backprop'], 'x')}",
         f"efficiency                     {percent(summary['efficiency'])}",
+        *(_replayed(stage) for stage in summary["stages"] if stage.get("replayed")),
         "",
     ]
     offline = offline_folder(folder.path)
@@ -102,3 +127,11 @@ def closing_table(summary: dict[str, Any], folder: Any) -> str:
     lines.append(f"report: {folder.report}")
     lines.append(f"run: {folder.path}")
     return "\n".join(lines)
+
+
+def _replayed(stage: dict[str, Any]) -> str:
+    """Return how much a stage learned again."""
+    return (
+        f"stage {stage['stage']} learned again        {stage['replayed']:>6} batches, on average "
+        f"{stage['replay_staleness']:.3g} steps old"
+    )

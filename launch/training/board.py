@@ -95,9 +95,12 @@ def progress_lines(
 
 
 def shares(record: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Return the shares of time a stage computed, waited for input, waited for room."""
+    """Return the shares of time a stage computed, waited for input, waited for room.
+
+    The rest, if there is one, it learned again.
+    """
     parts = (record["busy"], record["wait_in"], record["wait_out"])
-    total = sum(parts) or 1.0
+    total = sum(parts) + record.get("replay", 0.0) or 1.0
     return parts[0] / total, parts[1] / total, parts[2] / total
 
 
@@ -126,8 +129,14 @@ def stage_line(
         f"step {record['step']:>6}/{steps} | stage {stage_text(record['stage'], replicas)} | "
         f"loss {number(record['loss']):>6} | acc {percent(record['accuracy']):>6} | "
         f"{record['images_per_second']:8.1f} img/s | queue {record['queue_depth']} | "
-        f"busy {busy:4.0%} in {wait_in:4.0%} out {wait_out:4.0%} | left {clock(left)}"
+        f"busy {busy:4.0%} in {wait_in:4.0%} out {wait_out:4.0%}{_replayed(record)} | "
+        f"left {clock(left)}"
     )
+
+
+def _replayed(record: Mapping[str, Any]) -> str:
+    """Return how many batches a stage learned from again, if it may."""
+    return f" again {record['replayed']}" if "replayed" in record else ""
 
 
 def training_line(record: Mapping[str, Any]) -> str | None:

@@ -53,16 +53,19 @@ def forecast(preparation: TrainPreparation) -> str:
             fitting = max(1, config.pipeline.queue_bytes // max(1, link))
             queue = link * min(config.pipeline.queue_messages, fitting)
         weights = count * 4 * copies
+        message = h.numel() * h.element_size() // 2 * config.train.batch_size
         history, stored = history_bytes(
             METHODS[config.method].keeps,
             job.decoupling.blocks - stage,
-            inputs=h.numel() * h.element_size() // 2 * config.train.batch_size,
+            inputs=message,
             graph=activations,
             weights=count * 4,
             error=link,
         )
         total += count * 4 * (copies - 1) + stored
+        ring = message * config.replay.batches if stage > 1 else 0
         past = f" history {_mib(history)}," if history else ""
+        past += f" replay at most {_mib(ring)}," if ring else ""
         lines.append(
             f"  stage {stage}: layers {first}-{last}, {_places(preparation, stage)}: weights,"
             f" gradients and optimizer {_mib(weights)}, activations {_mib(activations)}"

@@ -205,6 +205,69 @@ def _feedback(config: TrainConfig, refusals: Refusals) -> None:
         )
 
 
+def _replay(config: TrainConfig, refusals: Refusals) -> None:
+    """Check whether there is a link that can be empty, and whether a batch can be used again."""
+    batches, key = config.replay.batches, "replay.batches"
+    if not batches:
+        if config.replay.reuse is not None:
+            refusals.add(
+                "replay.reuse",
+                config.replay.reuse,
+                f"limits how often one of {key} is used, which is 0; give both, or leave it out",
+            )
+        return
+    method = _method(config)
+    if method.whole or method.feedback:
+        why = (
+            "trains the network as one block, which has no link"
+            if method.whole
+            else "sends the error of each batch back, once"
+        )
+        refusals.add(
+            key, batches, f"method={config.method} {why}; leave it out, or choose method=dgl"
+        )
+        return
+    if config.blocks == 1:
+        refusals.add(key, batches, "one block has no link; give blocks=2 or more, or leave it out")
+    if config.runtime == "sequential":
+        refusals.add(
+            key,
+            batches,
+            "with runtime=sequential stages take turns and never wait for a link; leave it out, or"
+            " choose runtime=pipeline",
+        )
+    wanted = config.pipeline.replicas
+    later = wanted[1:] if isinstance(wanted, list) else [wanted]
+    if any(count not in (None, 1) for count in later):
+        refusals.add(
+            "pipeline.replicas",
+            wanted,
+            f"with {key}={batches} only the first stage may have several, such as [3,1]: replicas"
+            " would not find their links empty at the same moment",
+        )
+
+
+def _delay(config: TrainConfig, refusals: Refusals) -> None:
+    delay, key = config.pipeline.delay, "pipeline.delay"
+    if delay is None:
+        return
+    if any(seconds < 0 for seconds in delay):
+        refusals.add(key, delay, "must be seconds, each at least 0")
+    if len(delay) != config.blocks:
+        refusals.add(
+            key,
+            delay,
+            f"names {len(delay)} stages, but blocks={config.blocks}; give one number for each",
+        )
+    if any(seconds >= config.pipeline.timeout for seconds in delay):
+        refusals.add(
+            key,
+            delay,
+            f"must stay below pipeline.timeout={config.pipeline.timeout:g}, or a slow stage counts"
+            " as hanging",
+        )
+
+
 def _profile(config: TrainConfig, refusals: Refusals) -> None:
     stage = config.profile.stage
     if stage is not None and stage > config.blocks:
@@ -288,6 +351,8 @@ LIMITS = Limits(
         "blocks": COUNT,
         "predsim.beta": Range(low=0, high=1),
         "predsim.inputs": COUNT,
+        "replay.batches": OR_NONE,
+        "replay.reuse": COUNT,
         "pipeline.queue_messages": COUNT,
         "pipeline.queue_bytes": COUNT,
         "pipeline.ranks": COUNT,
@@ -307,6 +372,8 @@ LIMITS = Limits(
         _heads,
         _predsim,
         _feedback,
+        _replay,
+        _delay,
         _profile,
         _replicas,
     ),

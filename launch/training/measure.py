@@ -6,6 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from ...pipeline.message import Kind, Message
 from ...pipeline.stage import Stage
 from .blocks import whole_network_block
 from .job import TrainJob
+from .profiler import StepContext
 
 __all__ = ["reset_peak_memory", "seconds_alone", "seconds_of_backprop"]
 
@@ -57,7 +59,14 @@ def seconds_of_backprop(
     return statistics.median(seconds[WARM_UP_STEPS:])
 
 
-def seconds_alone(stage: Stage, message: Message, *, steps: int, device: torch.device) -> float:
+def seconds_alone(
+    stage: Stage,
+    message: Message,
+    *,
+    steps: int,
+    device: torch.device,
+    around: StepContext = lambda step: nullcontext(),
+) -> float:
     """Time a stage with nothing else running. It goes on learning: save it before.
 
     Args:
@@ -65,6 +74,7 @@ def seconds_alone(stage: Stage, message: Message, *, steps: int, device: torch.d
         message: A batch that it has seen.
         steps: Steps to time, after two that are not counted.
         device: Where it computes.
+        around: Entered around each step.
 
     Returns:
         Median seconds per step.
@@ -72,7 +82,8 @@ def seconds_alone(stage: Stage, message: Message, *, steps: int, device: torch.d
     seconds = []
     for _ in range(steps + WARM_UP_STEPS):
         begin = time.perf_counter()
-        stage.step(message)
+        with around(message.step):
+            stage.step(message)
         _synchronize(device)
         seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds[WARM_UP_STEPS:])

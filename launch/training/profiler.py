@@ -11,9 +11,10 @@ import torch
 
 from ..config import ProfileConfig
 
-__all__ = ["profiler_of"]
+__all__ = ["StepContext", "profiler_of"]
 
 StepContext = Callable[[int], AbstractContextManager[Any]]
+"""From a step's number to what is entered around it."""
 
 
 def profiler_of(stage: int, config: ProfileConfig, folder: Path) -> StepContext:

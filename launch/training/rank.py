@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from ...pipeline.link import Inlet, Outlet
 from ...pipeline.mailbox import NoMailbox
 from ...pipeline.memory import give_back_freed_memory
 from ...pipeline.recorder import Recorder
+from ...pipeline.replay import NoReplay, Replay, Ring
 from ...pipeline.replicas import OneReplica, Replicas, form_teams
 from ...pipeline.stage import Stage
 from ...pipeline.watchdog import order, ordered
@@ -35,6 +37,7 @@ from ..assembly import build_data, build_heads, build_network
 from ..config import ProfileConfig
 from ..rank import POLL_SECONDS, Rank
 from .blocks import build_block
+from .delay import delay_of, slowed
 from .feedback import wire_back
 from .job import TrainJob
 from .measure import seconds_alone, seconds_of_backprop
@@ -182,6 +185,8 @@ class TrainRank(Rank[TrainJob]):
         workers = []
         ends = zip(blocks, wiring.inlets, wiring.outlets, self._activities, strict=True)
         for block, inlet, outlet, activity in ends:
+            replay = self._replay(block, inlet)
+            around = profiler_of(block.index, profile, self._job.folder.path)
             recorder = Recorder(
                 block,
                 post,
@@ -189,6 +194,7 @@ class TrainRank(Rank[TrainJob]):
                 batch_size=config.train.batch_size,
                 device=device,
                 gpu=watch_gpu(device),
+                replay=replay,
             )
             worker = self._worker(
                 block,
@@ -199,10 +205,18 @@ class TrainRank(Rank[TrainJob]):
                 evaluated=partial(self._evaluated, block.index),
                 device=device,
                 activity=activity,
-                profiler=profiler_of(block.index, profile, self._job.folder.path),
+                replay=replay,
+                around=slowed(around, delay_of(config.pipeline, block.index)),
             )
             workers.append(worker)
         return workers
+
+    def _replay(self, block: Block, inlet: Inlet) -> NoReplay:
+        """Let a stage learn again while its link is empty; the first one has no link."""
+        wanted = self._job.config.replay
+        if not wanted.batches or block.index == 1:
+            return NoReplay()
+        return Replay(block, inlet, Ring(wanted.batches, reuse=wanted.reuse))
 
     def _worker(self, block: Block, inlet: Inlet, outlet: Outlet, **options: Any) -> Worker:
         """Make the loop of a stage, with the links back where it has them."""
@@ -285,8 +299,16 @@ class TrainRank(Rank[TrainJob]):
         """Time a stage; its replicas do so together, because each waits for the others."""
         seconds = None
         if worker.last_batch is not None:
-            steps = self._job.config.measure.alone
-            seconds = seconds_alone(worker.stage, worker.last_batch, steps=steps, device=device)
+            config = self._job.config
+            seconds = seconds_alone(
+                worker.stage,
+                worker.last_batch,
+                steps=config.measure.alone,
+                device=device,
+                around=slowed(
+                    lambda step: nullcontext(), delay_of(config.pipeline, worker.stage.index)
+                ),
+            )
         if self._replica == 1:
             self._mail.post({"event": "alone", "stage": worker.stage.index, "seconds": seconds})
 

@@ -21,6 +21,7 @@ from blockstep.pipeline.mailbox import LocalMailbox
 from blockstep.pipeline.message import Kind, Message
 from blockstep.pipeline.optimization import OptimizationConfig
 from blockstep.pipeline.recorder import Recorder
+from blockstep.pipeline.replay import NoReplay
 from blockstep.pipeline.seed import derive, generator
 from blockstep.pipeline.stage import Stage
 from blockstep.pipeline.worker import Worker
@@ -171,6 +172,7 @@ def make_worker(
     folder: Path | None = None,
     every: int = 5,
     kind: Callable[..., Worker] = Worker,
+    replay: NoReplay | None = None,
     **options: Any,
 ) -> Worker:
     """Make a worker that keeps its results in ``records`` and its shards in ``folder``."""
@@ -184,12 +186,15 @@ def make_worker(
     def evaluated(result: dict[str, Any]) -> None:
         kept.evaluations.append({key: result[key] for key in result if key != "seconds"})
 
-    recorder = Recorder(stage, kept.mailbox, every=every, batch_size=8, device=CPU, gpu=NoGpu())
+    recorder = Recorder(
+        stage, kept.mailbox, every=every, batch_size=8, device=CPU, gpu=NoGpu(), replay=replay
+    )
     return kind(
         stage,
         inlet,
         outlet,
         recorder=recorder,
+        replay=replay,
         device=CPU,
         **{"save": save, "evaluated": evaluated, **options},
     )
@@ -220,6 +225,7 @@ def make_crew(
     folder: Path | None = None,
     state: Sequence[Mapping[str, Any]] = (),
     criterion: Callable[[int], Callable[[Tensor, Tensor], Tensor]] | None = None,
+    replay: Callable[[Block, LocalLink], NoReplay] | None = None,
 ) -> Crew:
     """Make the workers of ``blocks`` stages and the local links between them.
 
@@ -233,6 +239,7 @@ def make_crew(
         folder: Where shards are written; None for nowhere.
         state: Per stage, what it begins with.
         criterion: From the stage's number to its loss.
+        replay: From each block but the first, and the link into it, to what it learns from again.
     """
     config = config or OptimizationConfig(steps=agenda.steps, lr=0.05)
     stop = StopRequest()
@@ -251,7 +258,12 @@ def make_crew(
             block.load_state_dict(dict(state[index - 1]))
         number = index - 1
         worker = make_worker(
-            block, inlets[number], outlets[number], records=records[number], folder=folder
+            block,
+            inlets[number],
+            outlets[number],
+            records=records[number],
+            folder=folder,
+            replay=replay(block, links[number - 1]) if replay and number else None,
         )
         workers.append(worker)
     return Crew(workers, links, records, stop)

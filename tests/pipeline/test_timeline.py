@@ -22,7 +22,7 @@ def times_of(steps: int) -> list[StepTimes]:
     draw = random.Random(3)
     clock, result = 100.0, []
     for step in range(1, steps + 1):
-        waits = draw.random(), draw.random(), draw.random()
+        waits = draw.random(), draw.random(), draw.random(), draw.random()
         result.append(StepTimes(step, clock, *waits))
         clock += sum(waits)
     return result
@@ -65,10 +65,10 @@ def test_every_step_is_kept_once(steps: int) -> None:
 
 
 def test_no_second_is_lost() -> None:
-    """Over 20,000 steps the sums of waiting and computing are those of the steps."""
+    """Over 20,000 steps the sums of waiting, computing and replay are those of the steps."""
     timeline, times = filled(20_000), times_of(20_000)
     parts = [*timeline.first, *timeline.aggregates, *timeline.last]
-    for name in ("wait_in", "busy", "wait_out"):
+    for name in ("wait_in", "busy", "wait_out", "replay"):
         kept = math.fsum(getattr(part, name) for part in parts)
         assert kept == pytest.approx(math.fsum(getattr(each, name) for each in times), rel=1e-9)
 
@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_steps(steps: int) -> None:
     assert len(timeline.aggregates) <= MAX_AGGREGATES
     assert len(timeline.marks) == MAX_MARKS
     entries = FIRST_STEPS + LAST_STEPS + MAX_AGGREGATES
-    assert len(timeline.events(1)) <= 3 * entries + MAX_MARKS
+    assert len(timeline.events(1)) <= 4 * entries + MAX_MARKS
 
 
 def test_aggregates_cover_about_the_same_number_of_steps() -> None:
@@ -121,11 +121,12 @@ def test_events_are_sorted_and_include_marks_and_sums() -> None:
     events = timeline.events(1)
     assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
     assert all(event["dur"] > 0 for event in events)
-    assert {event["name"] for event in events} == {"wait_in", "busy", "wait_out", "checkpoint"}
+    kinds = {"replay", "wait_in", "busy", "wait_out", "checkpoint"}
+    assert {event["name"] for event in events} == kinds
     assert [event["name"] for event in events if event["args"]["step"] == 20_001] == ["busy"]
     first = timeline.aggregates[0]
     named = [event for event in events if event["args"]["step"] == f"{first.first}-{first.last}"]
-    assert len(named) == 3
+    assert len(named) == 4
 
 
 def test_the_median_leaves_out_the_warm_up() -> None:

@@ -76,6 +76,10 @@ class Slow:
         time.sleep(self._seconds)
         return next(self._messages)
 
+    def waits(self) -> bool:
+        """Never be empty."""
+        return False
+
     def depth(self) -> tuple[int, int]:
         """Pretend that three messages wait."""
         return 3, 300
@@ -301,7 +305,7 @@ def test_the_profiler_surrounds_training_steps_only() -> None:
         yield
         stage.calls.append(f"leave {step}")
 
-    make_worker(stage, filled(*RUN), filled(), profiler=profiler).run()
+    make_worker(stage, filled(*RUN), filled(), around=profiler).run()
     assert stage.calls[:4] == ["enter 1", ("step", 1), "leave 1", ("EVALUATE", 1)]
     assert stage.calls[-5:] == ["check", "enter 2", ("step", 2), "leave 2", "check"]
     assert len([call for call in stage.calls if str(call).startswith("enter")]) == 2

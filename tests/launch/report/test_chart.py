@@ -10,6 +10,7 @@ import pytest
 from blockstep.launch.report.chart import Axis, Frame, Line, digits, line_chart
 from blockstep.launch.report.palette import colour
 from blockstep.launch.report.scale import Scale, fit
+from blockstep.launch.report.spans import STEP_KINDS
 from blockstep.launch.report.strips import Strip, strip_figure
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +95,7 @@ def test_strips_stack_to_the_whole():
     rows = [(10.0, (0.5, 0.3, 0.2)), (20.0, (0.25, 0.25, 0.5))]
     strip = Strip("stage 1", "c1 d1", rows, (0.4, 0.3, 0.3))
     figure = ET.fromstring(
-        strip_figure("Time", "", [strip], x_label="step", kinds=3, stepped=False)
+        strip_figure("Time", "", [strip], x_label="step", kinds=STEP_KINDS, stepped=False)
     )
     drawn = {p.get("data-kind"): p.get("d") for p in figure.iter("path") if p.get("data-kind")}
     assert drawn == {
@@ -110,7 +111,9 @@ def test_steps_hold_until_the_next_one():
     """Parts of equal length are drawn as steps, without corners that change nothing."""
     rows = [(0.0, (1.0,)), (1.0, (1.0,)), (2.0, (0.5,)), (3.0, (0.5,))]
     strip = Strip("stage 1", "c1", rows, ())
-    figure = ET.fromstring(strip_figure("Run", "", [strip], x_label="s", kinds=1, stepped=True))
+    figure = ET.fromstring(
+        strip_figure("Run", "", [strip], x_label="s", kinds=["busy"], stepped=True)
+    )
     (area,) = [path for path in figure.iter("path") if path.get("data-kind")]
     assert area.get("d") == "M0 0H0V1H2V0.5H3V0Z"
 

@@ -36,7 +36,7 @@ SIGHT = {
     ],
 }
 TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-KINDS = ("busy", "wait-in", "wait-out", "evaluate", "checkpoint")
+KINDS = ("busy", "replay", "wait-in", "wait-out", "evaluate", "checkpoint")
 
 
 def lab(colour: str, sight: str) -> np.ndarray:

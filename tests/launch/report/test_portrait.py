@@ -241,6 +241,37 @@ def test_replicas_are_told_where_there_are_several(write_run: WriteRun):
     assert replicas in show(folder).text
 
 
+def test_replays_are_shown_where_there_are_some(write_run: WriteRun):
+    """Two columns, two charts and a share of time; in a run without replays none of it."""
+    folder = write_run(blocks=2)
+    page = show(folder)
+    assert "learns again" not in page.text
+    assert "eplayed" not in page.text
+    path = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in path.open()]
+    train = [one for one in records if one["event"] == "train" and one["stage"] == 2]
+    for number, record in enumerate(train):
+        age = number / 2 if number else None
+        record |= {"replayed": number, "replay_staleness": age, "replay": record["busy"]}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    summary = summary_of(folder)
+    summary["stages"][1] |= {"replayed": 66, "replay_staleness": 2.75}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = show(folder)
+    counts = [(one["step"], one["replayed"]) for one in train]
+    assert page.lines("Replayed batches") == {"stage 2": counts}
+    ages = [(one["step"], one["replay_staleness"]) for one in train[1:]]
+    assert page.lines("Staleness of replayed batches") == {"stage 2": ages}
+    told = [row[-2:] for row in page.rows("blocks")]
+    assert told == [[DASH, DASH], ["66", "2.75\u202fsteps"]]
+    strips = page.figure("Where each stage's time went")
+    kinds = [area.get("data-kind") for area in strips.iter("path")]
+    assert kinds.count("learns again") == 2
+    (figure,) = [one for one in page.pictures() if "diagram" in one.get("class", "")]
+    words = [node.text or "" for node in figure.iter("text")]
+    assert [" again " in word for word in words if word.startswith("busy")] == [False, True]
+
+
 def test_a_run_that_failed_tells_why(write_run: WriteRun):
     """The cause, and the last lines of every rank."""
     folder = write_run(failure="stage 2 (rank 1), step 70: ValueError: no", until=70)

@@ -75,7 +75,7 @@ def test_occupancy_is_the_share_of_time():
     trace = trace_of(s1=timeline(100))
     shares = occupancy(trace.stages[1], seconds=trace.seconds, bins=7)
     means = [sum(share[kind] for share in shares) / 7 for kind in range(len(KINDS))]
-    assert means == pytest.approx([0.7, 0.2, 0.1, 0, 0], abs=1e-6)
+    assert means == pytest.approx([0.7, 0, 0.2, 0.1, 0, 0], abs=1e-6)
     assert all(sum(share) == pytest.approx(1) for share in shares)
 
 
@@ -85,7 +85,21 @@ def test_sums_over_steps_are_spread_over_their_time():
     assert any(span.added_up for span in trace.stages[1])
     shares = occupancy(trace.stages[1], seconds=trace.seconds, bins=11)
     for share in shares:
-        assert share == pytest.approx((0.7, 0.2, 0.1, 0, 0), abs=0.02)
+        assert share == pytest.approx((0.7, 0, 0.2, 0.1, 0, 0), abs=0.02)
+
+
+def test_learning_again_is_a_kind_only_where_it_happens():
+    """Runs without replay have no colour for it; in others it counts as its own share."""
+    assert "replay" not in trace_of(s1=timeline(9)).kinds
+    line = Timeline()
+    for step in range(1, 11):
+        times = (0.002, 0.003, 0.001)
+        line.add(StepTimes(step, 0.01 * (step - 1), *times, replay=0.004 if step > 5 else 0.0))
+    trace = trace_of(s1=line)
+    assert trace.kinds == list(KINDS)
+    first, last = occupancy(trace.stages[1], seconds=0.1, bins=2, kinds=trace.kinds)
+    assert first == pytest.approx((0.3, 0, 0.2, 0.1, 0, 0))
+    assert last == pytest.approx((0.3, 0.4, 0.2, 0.1, 0, 0))
 
 
 def test_an_evaluation_is_a_part_of_the_time():
