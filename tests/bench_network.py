@@ -96,7 +96,9 @@ def _agent(number: int, folder: Path, name: str, words: Sequence[str]) -> subpro
 
 def main() -> None:
     """Run the comparison and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rates", nargs="+", default=["none", "1gbit", "100mbit"])
     parser.add_argument("--methods", nargs="+", default=["ddp", "decoupled decoupling=balanced"])
     parser.add_argument("--repeats", type=int, default=3)
