@@ -37,6 +37,18 @@ def _plan(words: Sequence[str]) -> int:
     return plan_command(words)
 
 
+def _dashboard(words: Sequence[str]) -> int:
+    from .dashboard.command import dashboard_command
+
+    return dashboard_command(words)
+
+
+def _doctor(words: Sequence[str]) -> int:
+    from .doctor.command import doctor_command
+
+    return doctor_command(words)
+
+
 def _evaluate(words: Sequence[str]) -> int:
     from .evaluate import evaluate_command
 
@@ -77,6 +89,8 @@ HANDLERS: dict[str, Handler] = {
     "report": _report,
     "status": _status,
     "stop": _stop,
+    "dashboard": _dashboard,
+    "doctor": _doctor,
 }
 
 

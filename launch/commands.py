@@ -9,6 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from .config import TrainConfig
+from .dashboard.config import DashboardConfig
+from .dashboard.limits import check_dashboard, infer_dashboard
+from .doctor.config import DoctorConfig
+from .doctor.limits import check_doctor
 from .plan.config import PlanConfig
 from .plan.limits import check_plan, infer_plan
 from .refusal import ConfigError, Refusals, closest
@@ -79,6 +83,8 @@ COMMANDS: Mapping[str, Command] = {
         groups={"model": "resnet50", "data": "cifar10"},
         infer=infer_plan,
     ),
+    "dashboard": Command(DashboardConfig, "dashboard", check_dashboard, infer=infer_dashboard),
+    "doctor": Command(DoctorConfig, "doctor", check_doctor),
 }
 
 

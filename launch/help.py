@@ -100,6 +100,18 @@ USAGES: Mapping[str, Usage] = {
         "run=DIR", "the stages of a run, their speed and their queues, from another terminal"
     ),
     "stop": Usage("run=DIR", "ask a run to write a checkpoint and end, from another terminal"),
+    "dashboard": Usage(
+        "[wandb.project=NAME] [wandb.entity=NAME] [key=value ...]",
+        "save a project's workspace in wandb: stages, speed, searches, comparisons",
+        "Needs wandb-workspaces (pip install wandb-workspaces) and a login. dry_run=true prints the"
+        " layout, output=FILE writes it as JSON; neither needs either.",
+    ),
+    "doctor": Usage(
+        "[key=value ...]",
+        "check this machine: devices, back ends, links, disk, data, wandb",
+        "One line each: ok, warn or fail, and what to do. The exit status is 0 unless something"
+        " failed.",
+    ),
 }
 
 _EXAMPLES = (

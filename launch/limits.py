@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .config import RunConfig, SetupConfig
+from .config import RunConfig
 from .refusal import Refusals, closest, shown
 
 __all__ = [
@@ -141,13 +141,11 @@ def check(config: RunConfig, limits: Limits, refusals: Refusals) -> None:
         relation(config, refusals)
 
 
-def check_values(
-    config: SetupConfig, limits: Limits, texts: Iterable[str], refusals: Refusals
-) -> None:
+def check_values(config: Any, limits: Limits, texts: Iterable[str], refusals: Refusals) -> None:
     """Note every value that its key cannot have, whatever the others are.
 
     Args:
-        config: The configuration.
+        config: The dataclass of a command.
         limits: Its choices and ranges.
         texts: Keys that must not be empty.
         refusals: Takes the problems.

@@ -27,7 +27,17 @@ from .decoupling import Decoupling, DecouplingError
 from .jsonfile import MAX_BYTES, shown
 from .split import check_blocks
 
-__all__ = ["TIE", "Tie", "best_heads", "cut_weights", "discretize", "margins", "ranking", "ties"]
+__all__ = [
+    "TIE",
+    "Tie",
+    "best_heads",
+    "cut_weights",
+    "discretize",
+    "head_weights",
+    "margins",
+    "ranking",
+    "ties",
+]
 
 TIE = 1e-3
 """A margin below this decides nothing: SEDONA's released ResNet-152 ranks 34 of its 49 layers
@@ -121,6 +131,26 @@ def best_heads(beta: Table) -> tuple[int, ...]:
         DecouplingError: Rows have different lengths or none, or a value is not finite.
     """
     return tuple(row.index(max(row)) for row in _rows("beta", beta))
+
+
+def head_weights(beta: Table) -> tuple[tuple[float, ...], ...]:
+    """Return softmaxed beta of each layer but the last, in float64.
+
+    Args:
+        beta: (L - 1, M), as learned.
+
+    Returns:
+        For each layer the M weights of its heads; they sum to 1.
+
+    Raises:
+        DecouplingError: Rows have different lengths or none, or a value is not finite.
+    """
+    weights = []
+    for row in _rows("beta", beta):
+        most = max(row)
+        shares = [math.exp(value - most) for value in row]
+        weights.append(tuple(share / math.fsum(shares) for share in shares))
+    return tuple(weights)
 
 
 def discretize(

@@ -13,7 +13,7 @@ from ... import __version__
 from ..config import TrainConfig
 from ..devices import cores, device_kind
 
-__all__ = ["machine"]
+__all__ = ["machine", "processor"]
 
 
 def machine(configs: Mapping[str, TrainConfig]) -> list[str]:
@@ -35,10 +35,10 @@ def _hardware(kind: str) -> str:
     if kind == "cuda":
         count = torch.cuda.device_count()
         return f"{count} x {torch.cuda.get_device_name(0)}, {cores()} cores"
-    return f"{cores()} cores of {_processor()}"
+    return f"{cores()} cores of {processor()}"
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -17,7 +17,21 @@ from .rows import Row, shared_seconds
 from .table import COLUMNS, csv_text, markdown
 from .trial import Trial
 
-__all__ = ["conclude"]
+__all__ = ["TABLE", "conclude", "figures_of"]
+
+TABLE = "bench"
+"""The table of a comparison in wandb."""
+
+FIGURES = (
+    "images_per_second",
+    "speedup_vs_backprop",
+    "speedup_vs_ddp",
+    "efficiency",
+    "peak_memory_bytes",
+    "bytes_per_step",
+    "head_params",
+)
+"""Attributes of a row that wandb gets as numbers, besides the errors."""
 
 
 def conclude(
@@ -92,6 +106,24 @@ def _record(
         data=[[text(row) for _, text in COLUMNS] for row in rows],
     )
     images = {path.stem: wandb.Image(str(path)) for path in pictures}
-    speeds = {f"images_per_second/{row.method}": row.images_per_second for row in rows}
-    run.log({"bench": table, **images, **speeds})
+    run.log({TABLE: table, **images, **figures_of(rows)})
     run.finish()
+
+
+def figures_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the numbers of a comparison, e.g. ``bench/images_per_second/sedona``.
+
+    What was not measured is left out.
+    """
+    values: dict[str, float] = {}
+    for row in rows:
+        found = {name: getattr(row, name) for name in FIGURES}
+        for name in ("error", "error_at"):
+            estimate = getattr(row, name)
+            found[name] = None if estimate is None else estimate.mean
+        values |= {
+            f"{TABLE}/{name}/{row.method}": value
+            for name, value in found.items()
+            if value is not None
+        }
+    return values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .part import MemoryPart, Parts, Statistics
 from .place import Source, obtain
 from .unpickler import read_pickle
 
-__all__ = ["cifar10", "cifar100"]
+__all__ = ["CIFAR10", "CIFAR100", "SOURCE10", "SOURCE100", "cifar10", "cifar100"]
 
 SHAPE = (3, 32, 32)
 MOST_BYTES = 1 << 28  # of one batch file; the largest that is published has 155 MB
@@ -83,37 +84,11 @@ CIFAR100 = Layout(
 )
 
 
-def cifar10(config: DataConfig) -> Parts:
-    """50,000 / 10,000 images (3, 32, 32) of 10 classes.
-
-    Raises:
-        DataError: the archive is missing or damaged.
-    """
-    return _read("cifar10", ("cifar10", "cifar-10", "CIFAR10"), CIFAR10, config)
-
-
-def cifar100(config: DataConfig) -> Parts:
-    """50,000 / 10,000 images (3, 32, 32) of 100 classes.
-
-    Raises:
-        DataError: the archive is missing or damaged.
-    """
-    return _read("cifar100", ("cifar100", "cifar-100", "CIFAR100"), CIFAR100, config)
-
-
-def _read(name: str, folders: tuple[str, ...], layout: Layout, config: DataConfig) -> Parts:
+def _source(name: str, folders: tuple[str, ...], layout: Layout) -> Source[Path]:
     archive = layout.archive
     wanted = f"{archive.name} (from {archive.url}, {archive.size:,} bytes), or its folder"
-    source = Source(name, folders, (archive,), f"{wanted} {layout.folder},")
-    path = obtain(source, config, lambda folder: _recognise(folder, layout))
-    files = _files(path, layout)
-    return Parts(
-        name,
-        classes=layout.classes,
-        train=_joined([_part(files[file], path, file, layout) for file in layout.train]),
-        test=_part(files[layout.test], path, layout.test, layout),
-        statistics=layout.statistics,
-    )
+    text = f"{wanted} {layout.folder},"
+    return Source(name, folders, (archive,), text, partial(_recognise, layout=layout))
 
 
 def _recognise(folder: Path, layout: Layout) -> Path | None:
@@ -123,6 +98,40 @@ def _recognise(folder: Path, layout: Layout) -> Path | None:
             return path
     archive = folder / layout.archive.name
     return archive if archive.is_file() else None
+
+
+SOURCE10 = _source("cifar10", ("cifar10", "cifar-10", "CIFAR10"), CIFAR10)
+SOURCE100 = _source("cifar100", ("cifar100", "cifar-100", "CIFAR100"), CIFAR100)
+
+
+def cifar10(config: DataConfig) -> Parts:
+    """50,000 / 10,000 images (3, 32, 32) of 10 classes.
+
+    Raises:
+        DataError: the archive is missing or damaged.
+    """
+    return _read(SOURCE10, CIFAR10, config)
+
+
+def cifar100(config: DataConfig) -> Parts:
+    """50,000 / 10,000 images (3, 32, 32) of 100 classes.
+
+    Raises:
+        DataError: the archive is missing or damaged.
+    """
+    return _read(SOURCE100, CIFAR100, config)
+
+
+def _read(source: Source[Path], layout: Layout, config: DataConfig) -> Parts:
+    path = obtain(source, config)
+    files = _files(path, layout)
+    return Parts(
+        source.name,
+        classes=layout.classes,
+        train=_joined([_part(files[file], path, file, layout) for file in layout.train]),
+        test=_part(files[layout.test], path, layout.test, layout),
+        statistics=layout.statistics,
+    )
 
 
 def _files(path: Path, layout: Layout) -> Mapping[str, bytes]:

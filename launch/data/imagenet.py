@@ -18,15 +18,22 @@ from .part import Parts, Statistics, StreamPart
 from .picture import Decoder
 from .place import Source, obtain
 
-__all__ = ["imagenet"]
+__all__ = ["IMAGENET", "imagenet"]
 
 SIZE = 224
-SOURCE = Source(
+
+
+def _recognise(folder: Path) -> Path | None:
+    return folder if (folder / "train").is_dir() and (folder / "val").is_dir() else None
+
+
+IMAGENET = Source(
     "imagenet",
     ("imagenet", "ImageNet", "ILSVRC2012"),
     (),
     "the folders train/WNID/*.JPEG and val/WNID/*.JPEG (from https://image-net.org, ILSVRC 2012; "
     "the validation images sorted into folders by their class)",
+    _recognise,
 )
 # The values in common use for networks trained on ImageNet.
 STATISTICS = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -41,15 +48,11 @@ def imagenet(config: DataConfig) -> Parts:
     Raises:
         DataError: the folders are missing, or hold different classes.
     """
-    folder = obtain(SOURCE, config, _recognise)
+    folder = obtain(IMAGENET, config)
     classes = classes_of(folder / "train")
     fetch = Decoder(config.size or SIZE, config.augment.resized_crop)
     train, test = (_part(list_images(folder / name, classes), fetch) for name in ("train", "val"))
     return Parts("imagenet", classes=len(classes), train=train, test=test, statistics=STATISTICS)
-
-
-def _recognise(folder: Path) -> Path | None:
-    return folder if (folder / "train").is_dir() and (folder / "val").is_dir() else None
 
 
 def _part(keys: ImageKeys, fetch: Decoder) -> StreamPart:

@@ -7,6 +7,7 @@ H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST (2017), https://arxiv.org/abs/1
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -18,7 +19,7 @@ from .labels import check_labels
 from .part import MemoryPart, Parts, Statistics
 from .place import Source, obtain
 
-__all__ = ["fashion_mnist", "mnist"]
+__all__ = ["FASHION_MNIST", "MNIST", "fashion_mnist", "mnist"]
 
 CLASSES = 10
 SIDE = 28
@@ -35,15 +36,40 @@ MNIST_STATISTICS = Statistics((0.1307,), (0.3081,))
 FASHION_MNIST_STATISTICS = Statistics((0.2860,), (0.3530,))
 
 
+Found: TypeAlias = dict[str, tuple[Path, Path]]
+"""The files of each split: images and labels."""
+
+
+def _recognise(folder: Path) -> Found | None:
+    """The files of each split, if all four are here."""
+    found = {}
+    for split, names in FILES.items():
+        paths = [path for name in names if (path := _file(folder, name)) is not None]
+        if len(paths) < len(names):
+            return None
+        found[split] = (paths[0], paths[1])
+    return found
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    # The second spelling is that of the files in the first archives.
+    for spelling in (name, name.replace("-idx", ".idx")):
+        for path in (folder / f"{spelling}.gz", folder / spelling):
+            if path.is_file():
+                return path
+    return None
+
+
 def _source(
     name: str, folders: tuple[str, ...], base: str, files: dict[str, tuple[int, str]]
-) -> Source:
+) -> Source[Found]:
     remote = [
         RemoteFile(f"{file}.gz", f"{base}{file}.gz", size, checksum)
         for file, (size, checksum) in files.items()
     ]
     listed = ", ".join(file.name for file in remote)
-    return Source(name, folders, tuple(remote), f"{listed} (from {base}; gzip is optional)")
+    text = f"{listed} (from {base}; gzip is optional)"
+    return Source(name, folders, tuple(remote), text, _recognise)
 
 
 # The original address of MNIST (yann.lecun.com) refuses most downloads; this is the mirror that
@@ -115,8 +141,8 @@ def fashion_mnist(config: DataConfig) -> Parts:
     return _read(FASHION_MNIST, FASHION_MNIST_STATISTICS, config)
 
 
-def _read(source: Source, statistics: Statistics, config: DataConfig) -> Parts:
-    paths = obtain(source, config, _recognise)
+def _read(source: Source[Found], statistics: Statistics, config: DataConfig) -> Parts:
+    paths = obtain(source, config)
     parts = {split: _part(*paths[split]) for split in FILES}
     return Parts(
         source.name,
@@ -126,26 +152,6 @@ def _read(source: Source, statistics: Statistics, config: DataConfig) -> Parts:
         statistics=statistics,
         size=PADDED,
     )
-
-
-def _recognise(folder: Path) -> dict[str, tuple[Path, Path]] | None:
-    """The files of each split, if all four are here."""
-    found = {}
-    for split, names in FILES.items():
-        paths = [path for name in names if (path := _file(folder, name)) is not None]
-        if len(paths) < len(names):
-            return None
-        found[split] = (paths[0], paths[1])
-    return found
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    # The second spelling is that of the files in the first archives.
-    for spelling in (name, name.replace("-idx", ".idx")):
-        for path in (folder / f"{spelling}.gz", folder / spelling):
-            if path.is_file():
-                return path
-    return None
 
 
 def _part(images: Path, labels: Path) -> MemoryPart:

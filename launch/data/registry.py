@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from ..config import DataConfig
 from ..refusal import closest
 from .assembly import assemble
-from .cifar import cifar10, cifar100
+from .cifar import SOURCE10, SOURCE100, cifar10, cifar100
 from .data import Data
 from .digits import digits
 from .error import DataError
-from .imagenet import imagenet
-from .mnist import fashion_mnist, mnist
+from .imagenet import IMAGENET, imagenet
+from .mnist import FASHION_MNIST, MNIST, fashion_mnist, mnist
 from .own import call_target, data_from
 from .part import Parts
-from .tiny_imagenet import tiny_imagenet
+from .place import Source
+from .tiny_imagenet import TINY_IMAGENET, tiny_imagenet
 
-__all__ = ["DATA_SETS", "load_data"]
+__all__ = ["DATA_SETS", "SOURCES", "load_data"]
 
 DATA_SETS: dict[str, Callable[[DataConfig], Parts]] = {
     "digits": digits,
@@ -31,6 +33,12 @@ DATA_SETS: dict[str, Callable[[DataConfig], Parts]] = {
     "imagenet": imagenet,
 }
 """Reads each data set; ``conf/data/NAME.yaml`` holds its recipe."""
+
+SOURCES: Mapping[str, Source[Any]] = {
+    source.name: source
+    for source in (MNIST, FASHION_MNIST, SOURCE10, SOURCE100, TINY_IMAGENET, IMAGENET)
+}
+"""Where the files of each are; digits are inside a package."""
 
 
 def load_data(config: DataConfig, *, seed: int, device: torch.device) -> Data:

@@ -29,7 +29,7 @@ from .part import MemoryPart, Parts, Statistics
 from .picture import decode_bytes
 from .place import Source, obtain
 
-__all__ = ["tiny_imagenet"]
+__all__ = ["TINY_IMAGENET", "tiny_imagenet"]
 
 FOLDER = "tiny-imagenet-200"
 ARCHIVE = RemoteFile(
@@ -38,11 +38,22 @@ ARCHIVE = RemoteFile(
     248_100_043,
     "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
 )
-SOURCE = Source(
+
+
+def _recognise(folder: Path) -> Path | None:
+    for path in (folder / FOLDER, folder):
+        if (path / "wnids.txt").is_file():
+            return path
+    archive = folder / ARCHIVE.name
+    return archive if archive.is_file() else None
+
+
+TINY_IMAGENET = Source(
     "tiny_imagenet",
     ("tiny_imagenet", "tiny-imagenet", "TinyImageNet"),
     (ARCHIVE,),
     f"{ARCHIVE.name} (from {ARCHIVE.url}, {ARCHIVE.size:,} bytes), or its folder {FOLDER},",
+    _recognise,
 )
 # Over all pixels of the 100,000 training images, rounded to four digits.
 STATISTICS = Statistics((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821))
@@ -59,25 +70,17 @@ def tiny_imagenet(config: DataConfig) -> Parts:
     Raises:
         DataError: the files are missing or damaged.
     """
-    path = obtain(SOURCE, config, _recognise)
+    path = obtain(TINY_IMAGENET, config)
     with ThreadPoolExecutor(max(1, config.workers)) as threads:
         files = _Zip(path) if path.is_file() else _Folder(path)
         labels = {name: label for label, name in enumerate(_classes(files))}
         return Parts(
-            SOURCE.name,
+            TINY_IMAGENET.name,
             classes=len(labels),
             train=_part(files, _train(files, labels), threads),
             test=_part(files, _annotated(files, labels), threads),
             statistics=STATISTICS,
         )
-
-
-def _recognise(folder: Path) -> Path | None:
-    for path in (folder / FOLDER, folder):
-        if (path / "wnids.txt").is_file():
-            return path
-    archive = folder / ARCHIVE.name
-    return archive if archive.is_file() else None
 
 
 class _Files(Protocol):

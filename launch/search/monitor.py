@@ -39,7 +39,7 @@ class SearchMonitor(Monitor[SearchJob]):
     @classmethod
     def figures(cls, job: SearchJob) -> Figures:
         """See :meth:`Monitor.figures`."""
-        return SearchFigures(job.folder)
+        return SearchFigures(job.folder, job.config.search.heads)
 
     def _last_step(self) -> int:
         return max(report["step"] for report in self.finished.values())

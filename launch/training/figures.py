@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..tracking import Figures, file_artifact
 
-__all__ = ["TrainFigures"]
+__all__ = ["REPLICAS", "TrainFigures"]
+
+MIB = 1 << 20
+
+REPLICAS = "replicas"
+"""The table of all ranks at the end of a run: replicas of a stage one below the other."""
+
+Place = tuple[Mapping[str, Any], int, Mapping[str, Any]]
+"""A stage of the summary, the number of one of its replicas, and that replica."""
+
+COLUMNS: Sequence[tuple[str, Callable[[Place], Any]]] = (
+    ("stage", lambda place: place[0]["stage"]),
+    ("replica", lambda place: place[1]),
+    ("rank", lambda place: place[2]["rank"]),
+    ("host", lambda place: place[2]["host"]),
+    ("device", lambda place: place[2]["device"]),
+    ("busy seconds per step", lambda place: place[2]["busy"]),
+    ("peak MiB", lambda place: _mib(place[2]["peak_memory_bytes"])),
+    ("MiB sent per step", lambda place: _mib(place[2]["bytes_per_step"])),
+)
 
 
 class TrainFigures(Figures):
-    """The figures of each stage and each split, and the speed-up over backpropagation.
+    """The figures of each stage and each split, the speed-up, and the replicas at the end.
 
     Args:
         decoupling: The file of the decoupling, which becomes an artifact.
@@ -48,6 +67,21 @@ class TrainFigures(Figures):
         """See :meth:`Figures.end`."""
         if summary.get("speedup_vs_backprop") is not None:
             run.summary["speedup/vs_backprop"] = summary["speedup_vs_backprop"]
+        run.log({REPLICAS: wandb.Table(columns=[name for name, _ in COLUMNS], data=_rows(summary))})
+
+
+def _rows(summary: Mapping[str, Any]) -> list[list[Any]]:
+    """Return a row for each replica of each stage."""
+    places: list[Place] = [
+        (stage, number, replica)
+        for stage in summary["stages"]
+        for number, replica in enumerate(stage["replicas"], start=1)
+    ]
+    return [[value(place) for _, value in COLUMNS] for place in places]
+
+
+def _mib(nbytes: float | None) -> float | None:
+    return None if nbytes is None else nbytes / MIB
 
 
 def _stage_values(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from blockstep.launch.commands import COMMANDS, choices, conf_text
 from blockstep.launch.compose import compose
 from blockstep.launch.config import TrainConfig
 from blockstep.launch.configfile import LARGEST, config_from_yaml, config_to_yaml
+from blockstep.launch.dashboard.limits import LIMITS as DASHBOARD_LIMITS
+from blockstep.launch.doctor.limits import LIMITS as DOCTOR_LIMITS
 from blockstep.launch.help import command_help
 from blockstep.launch.limits import HEADS, Limits
 from blockstep.launch.plan.limits import LIMITS as PLAN_LIMITS
@@ -85,7 +87,7 @@ def test_the_default_choices_are_those_of_the_registry():
         assert chosen == dict(command.groups)
 
 
-EXPLAINED = ("train", "search", "plan", "data/digits", *(f"model/{name}" for name in NETWORKS))
+EXPLAINED = (*COMMANDS, "data/digits", *(f"model/{name}" for name in NETWORKS))
 
 
 @pytest.mark.parametrize("path", EXPLAINED)
@@ -99,7 +101,14 @@ def test_every_key_has_its_comment_on_its_line(path: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "limits"), [("train", LIMITS), ("search", SEARCH_LIMITS), ("plan", PLAN_LIMITS)]
+    ("name", "limits"),
+    [
+        ("train", LIMITS),
+        ("search", SEARCH_LIMITS),
+        ("plan", PLAN_LIMITS),
+        ("dashboard", DASHBOARD_LIMITS),
+        ("doctor", DOCTOR_LIMITS),
+    ],
 )
 def test_comments_name_every_choice(name: str, limits: Limits):
     """A key with choices lists them in its comment."""

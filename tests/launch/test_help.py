@@ -75,7 +75,7 @@ def test_the_reference_of_a_search_has_every_key():
 def test_the_reference_has_every_choice(name: str):
     """The files of each group are listed, and how to bring one's own class."""
     text = " ".join(texts.command_help(name).split())
-    for group in ("model", "data"):
+    for group in COMMANDS[name].groups:
         assert f"{group}=NAME {' | '.join(choices(group))}" in text
         assert f"{group}._target_=package.Class" in text
 

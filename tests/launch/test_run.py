@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from blockstep.launch.dashboard.layout import ACCURACY, COLUMNS, REPLICAS, SPEED, STAGES
 
 from tests.launch import runs
+from tests.launch.dashboard.recorded import empty, record_again, unseen
 from tests.launch.runs import QUIET, blockstep, same, states, summary, torchrun
 
 WORDS = (
@@ -111,11 +113,25 @@ def test_trace_has_a_process_per_stage(first: Path) -> None:
     assert 100 < sorted(busy)[15] < 10_000_000
 
 
-def test_wandb_is_recorded_offline_in_the_folder(first: Path) -> None:
-    """One offline wandb run is written below the run's folder."""
+def test_wandb_is_recorded_offline_in_the_folder(project: Path, first: Path) -> None:
+    """One offline wandb run is written below the run's folder, to its end."""
     folders = list((first / "wandb").glob("offline-run-*"))
     assert len(folders) == 1
     assert list(folders[0].glob("*.wandb"))
+    assert list(folders[0].glob("files/media/table/replicas_*.table.json"))
+    assert "wandb stopped" not in (project / "first.txt").read_text()
+
+
+def test_the_dashboard_shows_what_a_training_records(first: Path, tmp_path: Path) -> None:
+    """Every key that is recorded has a panel, and every panel a key, but for methods of others."""
+    run = record_again(first, tmp_path)
+    assert unseen(run.logged) == set()
+    panels = empty([SPEED, ACCURACY, STAGES, REPLICAS], {**run.logged, **run.summary})
+    assert [panel.title for panel in panels] == ["delay of the error signal, steps"]
+    assert set(COLUMNS) <= set(run.summary)
+    table = run.logged["replicas"]
+    assert [row[:3] for row in table.data] == [[1, 1, 0], [2, 1, 1]]
+    assert all(len(row) == len(table.columns) and None not in row for row in table.data)
 
 
 def test_terminal_tells_stages_accuracies_and_folder(project: Path, first: Path) -> None:

@@ -16,6 +16,7 @@ from blockstep.search.discretization import (
     best_heads,
     cut_weights,
     discretize,
+    head_weights,
     margins,
     ranking,
     ties,
@@ -109,6 +110,16 @@ def test_the_first_of_equal_heads_is_taken():
     """Argmax of beta for each layer."""
     beta = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.5, 0.5], [-3.0, -2.0, -1.0]])
     assert best_heads(beta) == (0, 1, 2)
+
+
+def test_the_weights_of_heads_are_the_softmax_of_beta():
+    """Each layer's sum to 1, also of values whose exponential overflows."""
+    beta = torch.tensor([[0.0, 0.5, -1.0], [2.0, 2.0, 2.0], [-3.0, 0.0, 9.0]], dtype=torch.float64)
+    expected = beta.softmax(-1)
+    torch.testing.assert_close(torch.tensor(head_weights(beta), dtype=torch.float64), expected)
+    assert head_weights([[1000.0, -1000.0], [-1000.0, -1000.0]]) == ((1.0, 0.0), (0.5, 0.5))
+    with pytest.raises(DecouplingError, match="not finite"):
+        head_weights([[0.0, float("nan")]])
 
 
 # --- Discretization -----------------------------------------------------------------------------

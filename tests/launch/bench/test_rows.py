@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blockstep.launch.bench.result import figures_of
 from blockstep.launch.bench.rows import make_rows, shared_seconds
 from blockstep.launch.bench.table import csv_text, markdown, terminal
 from blockstep.launch.bench.trial import Trial
@@ -109,3 +110,16 @@ def test_tables_have_every_method_and_csv_has_plain_numbers() -> None:
     for text in (markdown(rows), terminal(rows)):
         assert "a b=[1,2]" in text
         assert "0.50x" in text
+
+
+def test_wandb_gets_every_number_that_was_measured() -> None:
+    """One key for each figure of each method; none for what was not measured."""
+    values = figures_of(
+        make_rows({"backprop": [trial("backprop", 100)], "dgl": [trial("dgl", 150, accuracy=None)]})
+    )
+    assert values["bench/images_per_second/dgl"] == 150
+    assert values["bench/speedup_vs_backprop/dgl"] == 1.5
+    assert values["bench/error/backprop"] == pytest.approx(0.3)
+    assert "bench/error/dgl" not in values
+    assert "bench/speedup_vs_ddp/dgl" not in values
+    assert all(isinstance(value, int | float) for value in values.values())

@@ -12,6 +12,7 @@ from blockstep.launch.bench.result import conclude
 from blockstep.launch.bench.rows import make_rows
 from blockstep.launch.bench.trial import read_trial
 from blockstep.launch.config import WandbConfig
+from blockstep.launch.dashboard.layout import BENCH
 from blockstep.launch.folder import RunFolder
 
 from tests.launch.runs import blockstep, torchrun
@@ -38,8 +39,9 @@ def test_it_leaves_table_pictures_and_page(folder: Path) -> None:
     assert [row["method"] for row in rows] == ["backprop", "pipeline-1", "sedona cuts=[4]"]
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert [row["ranks"] for row in rows] == ["1", "1", "2"]
-    for name in ("error.png", "rates.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    pictures = {path.stem: path for path in folder.glob("*.png")}
+    assert set(pictures) == set(BENCH.panels[1].keys) == {"error", "rates"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
     text = (folder / "bench.md").read_text()
     assert "torch" in text
     assert "thread(s) per rank" in text

@@ -98,9 +98,9 @@ def recognise(folder: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def source(url: str) -> Source:
+def source(url: str) -> Source[Path]:
     """A data set of one file."""
-    return Source("example", ("example", "Example/raw"), (remote(url),), "file.bin")
+    return Source("example", ("example", "Example/raw"), (remote(url),), "file.bin", recognise)
 
 
 @pytest.mark.parametrize("place", ["root", "root/example", "root/Example/raw", "system/example"])
@@ -110,18 +110,18 @@ def test_files_are_found_where_they_usually_are(no_usual_places: Path, tmp_path:
     path.parent.mkdir(parents=True)
     path.touch()
     config = DataConfig(root=str(tmp_path / "root"))
-    assert obtain(source("http://nowhere.invalid/x"), config, recognise) == path
+    assert obtain(source("http://nowhere.invalid/x"), config) == path
 
 
 def test_what_is_not_found_is_downloaded_once(server: str, no_usual_places: Path, tmp_path: Path):
     """Into the cache, or into data.root where it is given."""
-    found = obtain(source(f"{server}/file"), DataConfig(), recognise)
+    found = obtain(source(f"{server}/file"), DataConfig())
     assert found == no_usual_places / "example" / "file.bin"
-    again = obtain(source("http://nowhere.invalid/x"), DataConfig(download=False), recognise)
+    again = obtain(source("http://nowhere.invalid/x"), DataConfig(download=False))
     assert again == found
     found.unlink()
     config = DataConfig(root=str(tmp_path / "mine"))
-    assert obtain(source(f"{server}/file"), config, recognise) == tmp_path / "mine" / "file.bin"
+    assert obtain(source(f"{server}/file"), config) == tmp_path / "mine" / "file.bin"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_error_says_which_files_to_put_where(
     """Every place that was searched, why there was no download, and the files."""
     config = DataConfig(root=str(tmp_path / "root"), download=download)
     with pytest.raises(DataError) as caught:
-        obtain(source("http://nowhere.invalid/x"), config, recognise)
+        obtain(source("http://nowhere.invalid/x"), config)
     message = str(caught.value)
     assert "data=example" in message
     assert reason in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -292,10 +293,14 @@ class Run:
 
 
 def test_wandb_gets_the_weight_of_each_layer(tmp_path: Path):
-    """Softmaxed alpha_1, the losses of both phases, and nothing of other records."""
-    figures = SearchFigures(RunFolder(tmp_path))
+    """Softmaxed alpha_1 and beta, the losses of both phases, and nothing of other records."""
+    figures = SearchFigures(RunFolder(tmp_path), ["linear", "aux1"])
     values = figures.values(record("search", 3))
     assert values["alpha/layer_02"] == pytest.approx(0.6225, abs=1e-4)
+    for layer, row in enumerate(BETA, start=1):
+        linear, aux1 = (values[f"beta/{head}/layer_{layer:02d}"] for head in ("linear", "aux1"))
+        assert math.log(linear / aux1) == pytest.approx(row[0] - row[1])
+        assert linear + aux1 == pytest.approx(1)
     assert (values["search/loss"], values["search/gradient_norm"]) == (0.5, 0.1)
     pretraining = figures.values(record("pretrain", 3, accuracy=None))
     assert pretraining["pretrain/lr"] == 0.1
@@ -307,7 +312,7 @@ def test_wandb_gets_the_weight_of_each_layer(tmp_path: Path):
 
 def test_wandb_gets_the_decoupling_and_the_pictures_at_the_end(tmp_path: Path):
     """As an artifact, and as pages; of a search that found nothing, nothing."""
-    figures, run = SearchFigures(RunFolder(tmp_path)), Run()
+    figures, run = SearchFigures(RunFolder(tmp_path), ["linear", "aux1"]), Run()
     figures.end(Wandb, run, {"cuts": None})
     assert (run.artifacts, run.logged) == ([], {})
     (tmp_path / "decoupling.json").write_text("{}")

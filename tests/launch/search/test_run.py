@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from blockstep.launch.dashboard.layout import SEARCH
 from blockstep.search import Decoupling, random_cuts, random_heads
 
 from tests.launch import runs
+from tests.launch.dashboard.recorded import empty, record_again, unseen
 from tests.launch.runs import (
     Finished,
     blockstep,
@@ -69,6 +71,17 @@ def check_same_end(folder: Path, whole: Path) -> None:
     assert same(last_state(folder), last_state(whole))
     ours, theirs = (Decoupling.load(path / "decoupling.json") for path in (folder, whole))
     assert ours == theirs
+
+
+def test_the_dashboard_shows_what_a_search_records(whole: Path, tmp_path: Path) -> None:
+    """Every key has a panel, and every panel a key, but for heads that were not in the pool."""
+    run = record_again(whole, tmp_path)
+    assert unseen(run.logged) == set()
+    cuts = Decoupling.load(whole / "decoupling.json").layers - 1
+    assert len([key for key in run.logged if key.startswith("beta/linear/")]) == cuts
+    panels = empty([SEARCH], run.logged)
+    absent = [f"beta of {head}, by layer" for head in ("aux2", "aux3", "aux4")]
+    assert [panel.title for panel in panels] == absent
 
 
 def test_a_search_leaves_its_files(project: Path, whole: Path) -> None:

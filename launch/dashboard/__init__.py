@@ -1,0 +1,1 @@
+"""``blockstep dashboard``: the wandb workspace of a project, as code."""

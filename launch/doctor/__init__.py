@@ -1,0 +1,1 @@
+"""``blockstep doctor``: what this machine has, and what it lacks."""
