@@ -50,6 +50,7 @@ class Sender:
         self._slot: tuple[Message, Header, torch.cuda.Event | None] | None = None
         self._error: BaseException | None = None
         self._closing = False
+        self._abandoned: str | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
@@ -63,14 +64,18 @@ class Sender:
         header = Header.of(message)
         ready = self._transfer.ready()
         with self._changed:
-            while self._slot is not None and self._error is None:
+            while self._slot is not None and self._error is None and self._abandoned is None:
                 self._changed.wait()
+            if self._abandoned is not None:
+                raise LinkClosedError(f"{self.name}: {self._abandoned}")
             self._check()
             self._slot = (message, header, ready)
             self._changed.notify_all()
 
     def put_within(self, message: Message, seconds: float) -> bool:
         """Put a message without tensors if there is room in time; wait until it has left.
+
+        This works on an abandoned link, too.
 
         Returns:
             Whether it left.
@@ -89,6 +94,12 @@ class Sender:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
+
+    def abandon(self, reason: str) -> None:
+        """See :meth:`~blockstep.pipeline.link.Breakable.abandon`; an error can still be put."""
+        with self._changed:
+            self._abandoned = reason
+            self._changed.notify_all()
 
     def _idle(self) -> bool:
         return self._slot is None and self._error is None
@@ -165,6 +176,10 @@ class Receiver:
     def close(self) -> None:
         """See :meth:`~blockstep.pipeline.link.Inlet.close`."""
         self._queue.close()
+
+    def abandon(self, reason: str) -> None:
+        """See :meth:`~blockstep.pipeline.link.Breakable.abandon`."""
+        self._queue.abandon(reason)
 
     def _run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from .link import LinkClosedError, LocalLink
+from .link import Breakable, LinkClosedError
 from .message import Kind
 from .worker import Worker
 
@@ -36,15 +36,15 @@ def run_in_turns(workers: Sequence[Worker]) -> int:
             return message.step
 
 
-def run_in_threads(workers: Sequence[Worker], links: Sequence[LocalLink]) -> int:
+def run_in_threads(workers: Sequence[Worker], links: Sequence[Breakable]) -> int:
     """Let each worker run in a thread of its own until a stop has passed.
 
-    The first error wins: the links are closed, every thread ends, and it is raised here with its
+    The first error wins: the links are abandoned, every thread ends, and it is raised here with its
     traceback.
 
     Args:
         workers: First stage first.
-        links: All links between them.
+        links: All links that they may wait at.
 
     Returns:
         The last step.
@@ -65,8 +65,7 @@ def run_in_threads(workers: Sequence[Worker], links: Sequence[LocalLink]) -> int
                 errors.insert(0, error) if _only_echoes(errors) else errors.append(error)
         if errors:
             for link in links:
-                link.end("a stage failed")
-                link.close()
+                link.abandon("a stage failed")
 
     threads = [
         threading.Thread(target=run, args=(number,), name=f"stage {number + 1}", daemon=True)

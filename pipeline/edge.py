@@ -2,9 +2,10 @@
 
 A forward-only pipeline has an acyclic graph of edges, so no order of sends and receives can
 deadlock it - as long as no two directions share a communicator. Each edge therefore gets a group
-of its own, and every rank creates all of them in the same order. Methods whose errors travel back
-add edges in the other direction behind these, with an argument of their own (see
-:mod:`~blockstep.pipeline.feedback`); all others have none.
+of its own, and every rank creates all of them in the same order. Where stages go round the ranks
+several times, each has links and a loop of its own: the graph of stages is what stays acyclic.
+Methods whose errors travel back add edges in the other direction behind these, with an argument of
+their own (see :mod:`~blockstep.pipeline.feedback`); all others have none.
 
     rank 0                    rank 1                    rank 2
       |---- edge 0->1 ---->|    |---- edge 1->2 ---->|

@@ -21,10 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .block import Block, Examination, Place
+from .block import Place
+from .headless import HeadlessBlock
 from .message import Kind, Message, dense
-from .replicas import OneReplica
-from .stage import NonFiniteLossError
 
 __all__ = ["FeedbackBlock", "InPlaceInputError", "Passed"]
 
@@ -46,20 +45,18 @@ class Passed(Protocol):
 P = TypeVar("P", bound=Passed)
 
 
-class FeedbackBlock(Block, ABC, Generic[P]):
+class FeedbackBlock(HeadlessBlock, ABC, Generic[P]):
     """A block that learns from the error signal of the block behind it.
 
-    Its head is the classifier in the last block, and the identity in all others: they have
-    neither a loss nor an accuracy. ``train.chunk``, ``train.compile`` and float16 do not work with
-    it: one error signal stands for a batch, both phases would need code of their own, and the
-    scales of losses differ between blocks.
+    ``train.chunk``, ``train.compile`` and float16 do not work with it: one error signal stands for
+    a batch, both phases would need code of their own, and the scales of losses differ between
+    blocks.
 
     Args:
         body: The layers of the block.
         head: The classifier, or the identity.
         place: Which block it is, and where it computes.
-        options: See :class:`Block`; ``criterion`` is the loss of the last block, and a stage has
-            one replica: error signals go from one rank to one rank.
+        options: See :class:`HeadlessBlock`.
     """
 
     def __init__(
@@ -77,9 +74,6 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         self._batch: Message | None = None
         self._input: Tensor | None = None
         self._tried = False
-        self._rate = 0.0
-        if not place.last:
-            self._examination = Unexamined()
 
     def forward(self, message: Message) -> Message:
         """See :meth:`~blockstep.pipeline.feedback.FeedbackStage.forward`.
@@ -138,38 +132,13 @@ class FeedbackBlock(Block, ABC, Generic[P]):
         self._learn_from_signal(message.step, self._history.pop(), zeros)
         return result
 
-    def evaluate(self, message: Message) -> Message:
-        """See :meth:`Block.evaluate`; a block without a head only passes the examples on."""
-        if self.place.last or message.kind != Kind.SAMPLE:
-            return super().evaluate(message)
-        x, y = message.tensors
-        self.body.eval()
-        with torch.no_grad(), self._autocast():
-            h = self.body(self._arrange(x))
-        return Message(Kind.SAMPLE, message.step, (dense(h), dense(y)))
-
     def progress(self) -> dict[str, Any]:
         """See :meth:`~blockstep.pipeline.stage.Stage.progress`.
 
         ``error_delay`` is how many steps old the error signal is: the last block computed its
         loss so many steps ago.
         """
-        told: dict[str, Any] = {"loss": None, "accuracy": None, "lr": self._rate}
-        if self.place.last:
-            told = super().progress()
-        return {**told, "error_delay": self.delay}
-
-    def check(self) -> None:
-        """See :meth:`~blockstep.pipeline.stage.Stage.check`; without a loss, of the weights."""
-        super().check()
-        if self.place.last:
-            return
-        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
-            raise NonFiniteLossError(
-                f"stage {self.index}: a weight is nan or infinite: the error signals exploded. "
-                "Lower train.lr, add train.warmup or set train.clip=1.0; the last good checkpoint "
-                "is kept"
-            )
+        return {**super().progress(), "error_delay": self.delay}
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`Block.state_dict`; the history and the signal at hand belong to it."""
@@ -280,21 +249,3 @@ class FeedbackBlock(Block, ABC, Generic[P]):
                 "later; make its first operation out of place (e.g. ReLU(inplace=False)), or cut "
                 "elsewhere"
             )
-
-
-class Unexamined(Examination):
-    """The evaluation of a block without a head: there is nothing to tell."""
-
-    def __init__(self) -> None:
-        super().__init__({}, OneReplica())
-
-    def end(self, step: int) -> None:
-        """Tell so."""
-        self.result = {
-            "step": step,
-            "split": self._split,
-            "loss": None,
-            "accuracy": None,
-            "ensemble_accuracy": None,
-            "metrics": {},
-        }

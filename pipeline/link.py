@@ -17,7 +17,7 @@ from typing import Protocol
 
 from .message import Message
 
-__all__ = ["Inlet", "LinkClosedError", "LocalLink", "Outlet", "Sink"]
+__all__ = ["Breakable", "Inlet", "LinkClosedError", "LocalLink", "Outlet", "Sink"]
 
 
 class LinkClosedError(RuntimeError):
@@ -61,6 +61,14 @@ class Outlet(Protocol):
 
     def close(self) -> None:
         """Put no more messages; return once those that were put are on their way."""
+        ...
+
+
+class Breakable(Protocol):
+    """A link, or an end of one, whose users can be told that another thread failed."""
+
+    def abandon(self, reason: str) -> None:
+        """Let nobody wait here any more: puts and gets raise :class:`LinkClosedError`."""
         ...
 
 
@@ -152,6 +160,11 @@ class LocalLink:
             self._messages.clear()
             self._bytes = 0
             self._changed.notify_all()
+
+    def abandon(self, reason: str) -> None:
+        """See :meth:`Breakable.abandon`."""
+        self.end(reason)
+        self.close()
 
     def _wait_for_room(self, nbytes: int) -> None:
         while self._full(nbytes) and not self._closed_by_consumer:

@@ -107,7 +107,7 @@ CASES = (
 )  # fmt: skip
 SCHEDULED = tuple(
     (schedule, f"torch's {schedule}, {name} stages", times)
-    for schedule in ("gpipe", "1f1b", "interleaved")
+    for schedule in ("gpipe", "1f1b", "interleaved_1f1b")
     for name, times in (("equal", (0.04,) * 4), ("unequal", (0.02, 0.06, 0.03, 0.04)))
 )
 """Forward seconds per micro-batch of each rank; backward takes twice as long."""
@@ -313,7 +313,7 @@ def rank_of_schedule(rank: int, schedule: str, times: Sequence[float]) -> float:
     kinds = {
         "gpipe": pipelining.ScheduleGPipe,
         "1f1b": pipelining.Schedule1F1B,
-        "interleaved": pipelining.ScheduleInterleaved1F1B,
+        "interleaved_1f1b": pipelining.ScheduleInterleaved1F1B,
     }
     stages: Any = own if chunks > 1 else own[0]
     run = kinds[schedule](stages, PARTS, loss_fn=lambda output, target: (output - target).sum())

@@ -173,6 +173,8 @@ def _defaults(blocks: int, common: Sequence[str]) -> list[str]:
         f"train.steps={STEPS}",
         f"train.threads={max(1, cores() // blocks)}",
         f"evaluate.every={every}",
+        # Not fewer than blocks, which 1F1B needs, and what most batches can be divided by.
+        f"pipeline.microbatches={max(4, 1 << (blocks - 1).bit_length())}",
         "checkpoint.every=0",
         "checkpoint.best=false",
         "measure.backprop=0",

@@ -3,6 +3,7 @@
     sedona                              ->  method=sedona blocks=2 ...
     sedona decoupling=sedona/resnet50   ->  the same, with further keys
     ddp                                 ->  method=backprop pipeline.replicas=[2] ...
+    gpipe                               ->  method=backprop runtime=gpipe blocks=2 ...
 
 Every entry is a training of the same network on the same data, in the same order.
 """
@@ -24,10 +25,12 @@ class Entry:
     Attributes:
         summary: What it is, in words.
         words: Its keys; ``{blocks}`` stands for the number of blocks, which is also that of
-            devices.
+            devices, and ``{twice}`` for two on each.
         devices: Whether it uses as many devices as there are blocks; otherwise it uses one.
         heads: Whether ``heads``, ``decoupling`` and ``cuts`` mean something for it.
         loop: Whether it is a plain PyTorch loop outside of the runtime.
+        parts: Whether ``pipeline.microbatches`` means something for it.
+        default: Whether it is compared where no methods are named.
     """
 
     summary: str
@@ -35,6 +38,8 @@ class Entry:
     devices: bool = True
     heads: bool = True
     loop: bool = False
+    parts: bool = False
+    default: bool = True
 
 
 ENTRIES: Mapping[str, Entry] = {
@@ -56,6 +61,25 @@ ENTRIES: Mapping[str, Entry] = {
         ("method=backprop", "pipeline.replicas=[{blocks}]"),
         heads=False,
     ),
+    "gpipe": Entry(
+        "backpropagation in micro-batches, all forward, then all back (torch's pipelining)",
+        ("method=backprop", "runtime=gpipe", "blocks={blocks}"),
+        heads=False,
+        parts=True,
+    ),
+    "1f1b": Entry(
+        "the same, one forward and one back in turn",
+        ("method=backprop", "runtime=1f1b", "blocks={blocks}"),
+        heads=False,
+        parts=True,
+    ),
+    "interleaved_1f1b": Entry(
+        "the same, with two blocks on each device; not for networks of few layers",
+        ("method=backprop", "runtime=interleaved_1f1b", "blocks={twice}"),
+        heads=False,
+        parts=True,
+        default=False,
+    ),
     "features_replay": Entry(
         "errors one step old, activations replayed",
         ("method=features_replay", "blocks={blocks}"),
@@ -72,7 +96,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
 }
 
-DEFAULT = tuple(ENTRIES)
+DEFAULT = tuple(name for name, entry in ENTRIES.items() if entry.default)
 
 
 def find_entry(method: str) -> Entry:
@@ -95,14 +119,20 @@ def words_of(method: str, blocks: int, common: Sequence[str]) -> list[str]:
         method: A name of ``ENTRIES``, with further keys behind it if that is wanted.
         blocks: Blocks, and devices.
         common: What all trainings have in common. Where a method has no heads, keys that say
-            where to cut and with which heads are left out.
+            where to cut and with which heads are left out; so is the number of micro-batches where
+            there are none.
     """
     entry = find_entry(method)
     shared = [word for word in common if entry.heads or not _about_heads(word)]
-    own = [word.format(blocks=blocks) for word in entry.words]
+    shared = [word for word in shared if entry.parts or _key(word) != "pipeline.microbatches"]
+    own = [word.format(blocks=blocks, twice=2 * blocks) for word in entry.words]
     return [*shared, *own, *method.split()[1:]]
 
 
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
+
+
 def _about_heads(word: str) -> bool:
-    key = word.lstrip("+").partition("=")[0]
+    key = _key(word)
     return key in ("heads", "decoupling", "cuts", "ablation") or key.startswith("heads.")

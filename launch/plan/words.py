@@ -13,7 +13,7 @@ HEADLESS: Mapping[str, str] = {
     "ddp": "the whole network on each device, gradients averaged",
     "gpipe": "torch's pipeline: all micro-batches forward, then all back",
     "1f1b": "torch's pipeline: forward and backward in turn",
-    "interleaved": "torch's pipeline: 1F1B with two stages per device",
+    "interleaved_1f1b": "torch's pipeline: 1F1B with two stages per device",
     "features_replay": "errors travel back one step late, forwards are repeated",
     "ddg": "errors travel back one step late, graphs and weights are kept",
 }

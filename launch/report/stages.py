@@ -90,7 +90,7 @@ def _box(history: History, block: Block) -> Box:
     body, head = block.figure("params"), block.figure("head_params")
     lines = [
         block.layers,
-        _head(block, len(history.blocks())),
+        _head(history, block),
         f"{count_text(body)} + {count_text(head)} parameters" if body is not None else None,
         _place(block),
     ]
@@ -102,12 +102,14 @@ def _box(history: History, block: Block) -> Box:
     )
 
 
-def _head(block: Block, blocks: int) -> str | None:
+def _head(history: History, block: Block) -> str | None:
     """Return what a block learns from."""
     if block.head in (None, "classifier"):
         return block.head
     if block.head == NO_HEAD:
-        delay = blocks - block.index
+        if history.setting("method") == "backprop":
+            return "errors of the same step"
+        delay = len(history.blocks()) - block.index
         return f"errors {delay} step{'s' * (delay > 1)} old"
     return f"head {block.head}"
 

@@ -11,6 +11,7 @@ from ..tracking import offline_folder
 from .delay import delay_of
 from .method import METHODS
 from .preparation import TrainPreparation
+from .runtime import runtime_of
 
 __all__ = ["announcement", "closing_table"]
 
@@ -42,6 +43,7 @@ def stage_lines(preparation: TrainPreparation) -> list[str]:
     """Return a line per stage: its layers, head, parameters, predicted time and replicas."""
     job, network = preparation.job, preparation.network
     feedback = METHODS[job.config.method].feedback
+    schedule = runtime_of(job.config).schedule
     lines = []
     for stage, (first, last) in enumerate(job.decoupling.bounds(), start=1):
         count = parameters(network.body(first, last)) / 1e6
@@ -51,9 +53,12 @@ def stage_lines(preparation: TrainPreparation) -> list[str]:
         learns = f"head {job.heads[stage - 1]}" if delay else "head classifier"
         if feedback and delay:
             learns = f"errors {delay} step{'s' * (delay > 1)} old"
+        elif schedule and delay:
+            learns = "errors of the same step"
         lines.append(
             f"  stage {stage}: layers {first}-{last}, {learns}, {count:.2f} M parameters{time}"
-            f"{_shares(preparation, stage)}{_delay(job.config, stage)}"
+            f"{_shares(preparation, stage)}{_rank(preparation, stage)}"
+            f"{_delay(job.config, stage)}"
         )
     return lines
 
@@ -77,6 +82,12 @@ def _replay_lines(config: TrainConfig) -> list[str]:
         "    results depend on timing: another run of the same words ends at other weights, and a "
         "resumed one begins with empty rings",
     ]
+
+
+def _rank(preparation: TrainPreparation, stage: int) -> str:
+    """Name the rank of a stage where it has others too, and is a process of several."""
+    placement = preparation.job.placement
+    return f", rank {placement.rank_of(stage)}" if placement.chunks > 1 else ""
 
 
 def _shares(preparation: TrainPreparation, stage: int) -> str:

@@ -15,6 +15,7 @@ from ...models.predsim import PredSim
 from ...pipeline.block import Block, Place
 from ...pipeline.delayed_gradients import DelayedGradientsBlock
 from ...pipeline.features_replay import FeaturesReplayBlock
+from ...pipeline.pipelined_block import PipelinedBlock
 from ...pipeline.predsim import PredSimBlock, predsim_loss
 from ...pipeline.replicas import OneReplica
 from ...search.continuous import ContinuousBlock
@@ -24,6 +25,7 @@ from ..assembly import build_criterion, build_examiner, build_metrics
 from ..config import TrainConfig
 from ..pool import candidates
 from .job import TrainJob
+from .runtime import runtime_of
 
 __all__ = ["BUILDERS", "build_block", "head_loss", "whole_network_block"]
 
@@ -37,7 +39,7 @@ def build_block(
     device: torch.device,
     replicas: OneReplica | None = None,
 ) -> Block:
-    """Make the stage that trains block ``stage``, from 1, by the method of the run.
+    """Make the stage that trains block ``stage``, from 1, by the method and runtime of the run.
 
     Args:
         job: The run.
@@ -48,6 +50,9 @@ def build_block(
         replicas: The ranks that share the stage; None where there is only this one.
     """
     made = {"network": network, "heads": heads, "device": device, "replicas": replicas}
+    if runtime_of(job.config).schedule:
+        kind = partial(PipelinedBlock, microbatches=job.config.pipeline.microbatches)
+        return _decoupled(job, stage, kind=kind, **made)
     return BUILDERS[job.config.method](job, stage, **made)
 
 

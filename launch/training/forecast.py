@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ...pipeline.predsim import adjusted_cosine
+from ...search.prediction.schedule import most_alive, program
 from ..assembly import build_heads
 from ..folder import existing_parent
 from .method import METHODS
 from .preparation import TrainPreparation
+from .runtime import runtime_of
 
 __all__ = ["forecast", "history_bytes", "saved_bytes"]
 
@@ -47,11 +49,15 @@ def forecast(preparation: TrainPreparation) -> str:
         share = -(-config.train.batch_size // replicas)
         batch = min(config.train.chunk or share, share)
         activations = saved // 2 * batch
+        if runtime_of(config).schedule:
+            activations = int(saved // 2 * batch * _alive(preparation, stage))
         link = output.numel() * output.element_size() // 2 * config.train.batch_size
         queue = 0
         if stage < job.decoupling.blocks:
             fitting = max(1, config.pipeline.queue_bytes // max(1, link))
-            queue = link * min(config.pipeline.queue_messages, fitting)
+            # Torch's pipelining has buffers for the whole batch, and our links only labels.
+            waiting = 1 if runtime_of(config).schedule else config.pipeline.queue_messages
+            queue = link * min(waiting, fitting)
         weights = count * 4 * copies
         message = h.numel() * h.element_size() // 2 * config.train.batch_size
         history, stored = history_bytes(
@@ -91,6 +97,16 @@ class _WithSimilarity(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(h), adjusted_cosine(self.head.similarity(h))
+
+
+def _alive(preparation: TrainPreparation, stage: int) -> float:
+    """Return the largest share of a batch whose graphs a stage of torch's pipeline keeps."""
+    job = preparation.job
+    ranks, parts = job.placement.ranks, job.config.pipeline.microbatches
+    rank = job.placement.rank_of(stage)
+    steps = program(job.config.runtime, rank, ranks=ranks, parts=parts)
+    sizes = {one - 1: float(one == stage) for one in job.placement.stages(rank)}
+    return most_alive(steps, sizes) / parts
 
 
 def history_bytes(

@@ -12,6 +12,7 @@ from ...search.decoupling import Decoupling
 from ..config import PipelineConfig, TrainConfig
 from ..job import Job
 from .placement import Placement, place
+from .runtime import runtime_of
 
 __all__ = ["TrainJob"]
 
@@ -55,6 +56,7 @@ class TrainJob(Job):
     @property
     def facts(self) -> dict[str, Any]:
         """See :attr:`Job.facts`."""
+        parts = {"pipeline.microbatches": self.config.pipeline.microbatches}
         return {
             "network": self.decoupling.network,
             "layers": self.decoupling.layers,
@@ -65,6 +67,7 @@ class TrainJob(Job):
             "data": self.task.data,
             "seed": self.config.seed,
             "batch_size": self.config.train.batch_size,
+            **(parts if runtime_of(self.config).schedule else {}),
         }
 
     @property

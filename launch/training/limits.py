@@ -6,10 +6,11 @@ import itertools
 from contextlib import suppress
 from pathlib import Path
 
-from ..config import PredSimConfig, TrainConfig
+from ..config import PipelineConfig, PredSimConfig, TrainConfig
 from ..limits import CHOICES, COUNT, OR_NONE, RANGES, Limits, Range, at, check, check_heads
 from ..refusal import Refusals, closest, shown
-from .method import METHODS, Method
+from .method import METHODS
+from .runtime import RUNTIMES, method_of, runtime_of
 
 __all__ = ["LIMITS", "check_train", "infer_train"]
 
@@ -21,7 +22,7 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
     if "blocks" not in given:
         if config.cuts is not None:
             config.blocks = len(config.cuts) + 1
-        elif _method(config).whole:
+        elif method_of(config).whole:
             config.blocks = 1
         elif isinstance(config.pipeline.replicas, list) and config.pipeline.replicas:
             config.blocks = len(config.pipeline.replicas)
@@ -32,11 +33,9 @@ def infer_train(config: TrainConfig, given: set[str]) -> None:
             # A file that cannot be read is refused later, with its reason.
             with suppress(DecouplingError):
                 config.blocks = Decoupling.load(config.decoupling).blocks
-
-
-def _method(config: TrainConfig) -> Method:
-    """Return the learning rule; an unknown one is refused by name, and is nothing special."""
-    return METHODS.get(config.method, Method())
+        elif runtime_of(config).schedule:
+            # The fewest blocks that take several ranks.
+            config.blocks = max(config.blocks, 2 * runtime_of(config).chunks)
 
 
 def check_train(config: TrainConfig, refusals: Refusals) -> None:
@@ -45,13 +44,14 @@ def check_train(config: TrainConfig, refusals: Refusals) -> None:
 
 
 def _blocks(config: TrainConfig, refusals: Refusals) -> None:
-    if _method(config).whole and (config.blocks != 1 or config.cuts):
+    if method_of(config).whole and (config.blocks != 1 or config.cuts):
         key = "cuts" if config.cuts else "blocks"
         refusals.add(
             key,
             at(config, key),
             f"method={config.method} trains the whole network as one block; leave blocks and cuts"
-            " out, or choose method=decoupled",
+            f" out, or choose {'runtime=gpipe or ' if config.method == 'backprop' else ''}"
+            "method=decoupled",
         )
 
 
@@ -61,7 +61,7 @@ def _cuts(config: TrainConfig, refusals: Refusals) -> None:
         return
     if any(cut < 1 for cut in cuts) or any(a >= b for a, b in itertools.pairwise(cuts)):
         refusals.add("cuts", cuts, "must be strictly increasing layers, counted from 1")
-    if len(cuts) != config.blocks - 1 and not _method(config).whole:
+    if len(cuts) != config.blocks - 1 and not method_of(config).whole:
         refusals.add(
             "cuts",
             cuts,
@@ -120,7 +120,7 @@ def _learned(config: TrainConfig, refusals: Refusals) -> None:
             "replaces half of what a search found by chance; give decoupling=sedona/NAME or the"
             f" decoupling.json of a search, not {shown(kind)}",
         )
-    if config.ablation == "beta" and _method(config).feedback:
+    if config.ablation == "beta" and method_of(config).feedback:
         refusals.add("ablation", "beta", f"draws heads, but method={config.method} has none")
     if config.ablation == "beta" and config.heads is not None:
         refusals.add("heads", config.heads, "ablation=beta draws the heads; give one of them")
@@ -129,12 +129,12 @@ def _learned(config: TrainConfig, refusals: Refusals) -> None:
 def _heads(config: TrainConfig, refusals: Refusals) -> None:
     if config.heads is None:
         return
-    if _method(config).heads == "none":
+    if method_of(config).heads == "none":
         refusals.add("heads", config.heads, f"method={config.method} has no heads; leave it out")
         return
     listed = isinstance(config.heads, list)
     wanted = config.heads if listed else [config.heads]
-    needed = _method(config)
+    needed = method_of(config)
     if needed.fixed_heads and any(head != needed.heads for head in wanted):
         refusals.add(
             "heads",
@@ -181,7 +181,7 @@ def _predsim(config: TrainConfig, refusals: Refusals) -> None:
 
 def _feedback(config: TrainConfig, refusals: Refusals) -> None:
     """Check what does not go together with errors that travel back."""
-    if not _method(config).feedback:
+    if not method_of(config).feedback:
         return
     train, method = config.train, f"method={config.method}"
     if train.chunk is not None:
@@ -216,8 +216,8 @@ def _replay(config: TrainConfig, refusals: Refusals) -> None:
                 f"limits how often one of {key} is used, which is 0; give both, or leave it out",
             )
         return
-    method = _method(config)
-    if method.whole or method.feedback:
+    method = method_of(config)
+    if method.whole or method.feedback or runtime_of(config).schedule:
         why = (
             "trains the network as one block, which has no link"
             if method.whole
@@ -268,10 +268,84 @@ def _delay(config: TrainConfig, refusals: Refusals) -> None:
         )
 
 
+def _schedule(config: TrainConfig, refusals: Refusals) -> None:
+    """Check what torch's pipelining needs, and what does not go together with it."""
+    runtime, train = f"runtime={config.runtime}", config.train
+    parts, key = config.pipeline.microbatches, "pipeline.microbatches"
+    if not runtime_of(config).schedule:
+        if parts > 0 and parts != PipelineConfig().microbatches:
+            others = ", ".join(name for name, one in RUNTIMES.items() if one.schedule)
+            refusals.add(key, parts, f"is for runtime={others}, not for {runtime}; leave it out")
+        return
+    if config.method != "backprop":
+        refusals.add(
+            "runtime",
+            config.runtime,
+            "trains by backpropagation alone; choose method=backprop, or runtime=pipeline for"
+            f" method={config.method}",
+        )
+    _shape(config, refusals)
+    if parts > 0 and train.batch_size % parts:
+        fits = max(one for one in range(1, parts) if train.batch_size % one == 0)
+        refusals.add(
+            key,
+            parts,
+            f"must divide train.batch_size={train.batch_size} into equal parts; give {fits}, or"
+            " another batch",
+        )
+    if train.chunk is not None:
+        refusals.add("train.chunk", train.chunk, f"{runtime} divides a batch by {key}; give that")
+    if train.compile:
+        refusals.add("train.compile", True, f"{runtime} does not compile blocks; leave it out")
+    if train.precision == "float16":
+        refusals.add(
+            "train.precision",
+            "float16",
+            f"needs loss scaling, which {runtime} has not; take bfloat16 or float32",
+        )
+    if config.pipeline.link == "local":
+        refusals.add(
+            "pipeline.link", "local", f"{runtime} has a process for each rank; choose auto"
+        )
+
+
+def _shape(config: TrainConfig, refusals: Refusals) -> None:
+    """Check that blocks and micro-batches make a schedule."""
+    runtime, chunks = f"runtime={config.runtime}", runtime_of(config).chunks
+    blocks, parts = config.blocks, config.pipeline.microbatches
+    if blocks < 2 * chunks or blocks % chunks:
+        each = f" {chunks} of them on each rank, so it" if chunks > 1 else ""
+        fits = max(2 * chunks, -(-blocks // chunks) * chunks)
+        kind = "an even number of blocks from 4" if chunks > 1 else "2 blocks or more"
+        refusals.add("blocks", blocks, f"{runtime} has{each} needs {kind}; give blocks={fits}")
+        return
+    ranks = blocks // chunks
+    if parts < 1:
+        return
+    if config.runtime == "1f1b" and parts < ranks:
+        wanted = f"at least blocks={blocks}, or it has nothing to alternate with"
+    elif chunks > 1 and parts % ranks:
+        wanted = f"a multiple of its {ranks} ranks"
+    else:
+        return
+    fits = max(1, -(-parts // ranks)) * ranks
+    refusals.add("pipeline.microbatches", parts, f"with {runtime} must be {wanted}; give {fits}")
+
+
 def _profile(config: TrainConfig, refusals: Refusals) -> None:
     stage = config.profile.stage
     if stage is not None and stage > config.blocks:
         refusals.add("profile.stage", stage, f"must be at most blocks={config.blocks}")
+        return
+    chunks = runtime_of(config).chunks
+    ranks = config.blocks // chunks
+    if stage is not None and chunks > 1 and stage <= config.blocks - ranks:
+        refusals.add(
+            "profile.stage",
+            stage,
+            f"runtime={config.runtime} computes in the loop of each rank's last stage; give"
+            f" {(stage - 1) % ranks + 1 + config.blocks - ranks}, on the same rank",
+        )
 
 
 def _replicas(config: TrainConfig, refusals: Refusals) -> None:
@@ -313,9 +387,10 @@ def _shared(config: TrainConfig, counts: list[int], refusals: Refusals) -> None:
                 f"{other}={value} runs all stages in one process; leave {key} out, or choose"
                 f" {'runtime=pipeline' if other == 'runtime' else 'pipeline.link=auto'}",
             )
-    if not _method(config).replicas:
+    if not method_of(config).replicas:
+        what = "runtime" if runtime_of(config).schedule else "method"
         refusals.add(
-            key, wanted, f"method={config.method} has one process for each stage; leave it out"
+            key, wanted, f"{what}={at(config, what)} has one process for each stage; leave it out"
         )
     if max(counts) > train.batch_size:
         refusals.add(
@@ -343,7 +418,7 @@ LIMITS = Limits(
     choices={
         **CHOICES,
         "method": tuple(METHODS),
-        "runtime": ("pipeline", "sequential"),
+        "runtime": tuple(RUNTIMES),
         "pipeline.link": ("auto", "local", "gloo", "nccl"),
     },
     ranges={
@@ -355,6 +430,7 @@ LIMITS = Limits(
         "replay.reuse": COUNT,
         "pipeline.queue_messages": COUNT,
         "pipeline.queue_bytes": COUNT,
+        "pipeline.microbatches": COUNT,
         "pipeline.ranks": COUNT,
         "evaluate.every": OR_NONE,
         "evaluate.batch_size": COUNT,
@@ -374,6 +450,7 @@ LIMITS = Limits(
         _feedback,
         _replay,
         _delay,
+        _schedule,
         _profile,
         _replicas,
     ),

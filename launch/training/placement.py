@@ -4,6 +4,9 @@ pipeline.replicas=[3,1]     rank 0   stage 1 replica 1
                             rank 1   stage 1 replica 2
                             rank 2   stage 1 replica 3
                             rank 3   stage 2
+
+runtime=interleaved_1f1b    rank 0   stage 1, stage 3
+                            rank 1   stage 2, stage 4
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from ...pipeline.replicas import replica_label
 from ..config import TrainConfig
 from ..devices import check_devices, device_kind, device_of
 from ..refusal import ConfigError
+from .runtime import runtime_of
 
 __all__ = ["Placement", "place", "replicas_of"]
 
@@ -37,6 +41,7 @@ class Placement:
         devices: The device of each rank if the user chose them, else empty.
         in_turns: Whether the stages of a process take turns (``runtime=sequential``).
         reason: Why this layout, in words, for the start of the run.
+        chunks: How many stages each rank has: its own and those that lie as many ranks further.
     """
 
     blocks: int
@@ -47,26 +52,33 @@ class Placement:
     devices: tuple[str, ...]
     in_turns: bool
     reason: str
+    chunks: int = 1
 
     @property
     def together(self) -> bool:
         """Whether all stages share a process."""
-        return self.ranks < sum(self.replicas)
+        return self.ranks * self.chunks < sum(self.replicas)
 
     def stages(self, rank: int) -> list[int]:
         """Return the stages, from 1, that ``rank`` runs."""
         if self.together:
             return list(range(1, self.blocks + 1))
+        if self.chunks > 1:
+            return list(range(rank + 1, self.blocks + 1, self.ranks))
         return [bisect.bisect_right(self._ends, rank) + 1]
 
     def replica_of(self, rank: int) -> int:
         """Return which replica of its stage ``rank`` is, from 1."""
-        return 1 if self.together else rank - self.rank_of(self.stages(rank)[0]) + 1
+        if self.together or self.chunks > 1:
+            return 1
+        return rank - self.rank_of(self.stages(rank)[0]) + 1
 
     def ranks_of(self, stage: int) -> list[int]:
         """Return the ranks that share ``stage``, in the order of its replicas."""
         if self.together:
             return [0]
+        if self.chunks > 1:
+            return [(stage - 1) % self.ranks]
         end = self._ends[stage - 1]
         return list(range(end - self.replicas[stage - 1], end))
 
@@ -88,7 +100,9 @@ class Placement:
         stages = self.stages(rank)
         if len(stages) == 1:
             return f"{self.name(stages[0], self.replica_of(rank))} (rank {rank})"
-        return f"stages 1-{self.blocks} (rank {rank})"
+        if self.together:
+            return f"stages 1-{self.blocks} (rank {rank})"
+        return f"stages {' and '.join(map(str, stages))} (rank {rank})"
 
     def name(self, stage: int, replica: int) -> str:
         """Return what messages call a replica of a stage."""
@@ -129,7 +143,8 @@ def place(config: TrainConfig, *, local_ranks: int | None = None) -> Placement:
     """
     together = config.runtime == "sequential" or config.pipeline.link == "local"
     replicas = replicas_of(config)
-    ranks = 1 if together else sum(replicas)
+    chunks = runtime_of(config).chunks
+    ranks = 1 if together else sum(replicas) // chunks
     devices = tuple(config.pipeline.devices or ())
     check_devices(devices, ranks)
     kind = device_kind(config.device, devices)
@@ -137,8 +152,15 @@ def place(config: TrainConfig, *, local_ranks: int | None = None) -> Placement:
     if together:
         link = "local"
         reason = "all stages in one process"
+    if runtime_of(config).schedule and kind == "cuda" and link != "nccl":
+        raise ConfigError(
+            f"runtime={config.runtime} needs NCCL between GPUs, with a GPU for each of its {ranks} "
+            f"ranks, but has {reason}; choose device=cpu, or runtime=pipeline with another method"
+        )
+    if chunks > 1:
+        reason += f"; {chunks} of the {config.blocks} blocks on each of {ranks} ranks"
     in_turns = config.runtime == "sequential"
-    return Placement(config.blocks, ranks, replicas, link, kind, devices, in_turns, reason)
+    return Placement(config.blocks, ranks, replicas, link, kind, devices, in_turns, reason, chunks)
 
 
 def replicas_of(config: TrainConfig) -> tuple[int, ...]:

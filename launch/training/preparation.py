@@ -49,6 +49,7 @@ from .blocks import head_loss
 from .job import TrainJob
 from .method import METHODS
 from .placement import place
+from .runtime import runtime_of
 from .sharing import begin_division, block_seconds, check_metrics, divide, keep_replicas
 
 __all__ = ["TrainPreparation", "prepare"]
@@ -101,7 +102,9 @@ def prepare(
     placement = place(config, local_ranks=local_ranks)
     config.device, config.pipeline.link = placement.kind, placement.link
     if config.train.threads is None:
-        config.train.threads = threads_per_rank(local_ranks or sum(placement.replicas))
+        config.train.threads = threads_per_rank(
+            local_ranks or sum(placement.replicas) // placement.chunks
+        )
     if config.cuts is None:
         config.decoupling = config.decoupling or METHODS[config.method].decoupling
     if config.evaluate.every is None:
@@ -280,7 +283,13 @@ def _check_heads(config: TrainConfig, decoupling: Decoupling) -> None:
 
 
 def _notes(config: TrainConfig) -> list[str]:
-    """Say what differs from what the method's authors do."""
+    """Say what differs from what the method's authors do, or from the method in one process."""
+    if runtime_of(config).schedule:
+        parts, size = config.pipeline.microbatches, config.train.batch_size
+        return [
+            f"torch's pipelining: {parts} micro-batches of {size // parts} examples; batch "
+            "normalisation sees each by itself"
+        ]
     smoothing = config.train.label_smoothing
     if config.method == "predsim" and smoothing:
         return [

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,6 +27,7 @@ from ...pipeline.gpu import watch_gpu
 from ...pipeline.link import Inlet, Outlet
 from ...pipeline.mailbox import NoMailbox
 from ...pipeline.memory import give_back_freed_memory
+from ...pipeline.pipelined_block import PipelinedBlock
 from ...pipeline.recorder import Recorder
 from ...pipeline.replay import NoReplay, Replay, Ring
 from ...pipeline.replicas import OneReplica, Replicas, form_teams
@@ -43,7 +44,11 @@ from .job import TrainJob
 from .measure import seconds_alone, seconds_of_backprop
 from .method import METHODS
 from .profiler import profiler_of
+from .runtime import runtime_of
 from .wiring import Wiring, wire
+
+if TYPE_CHECKING:
+    from ...pipeline.pipelining import Pipelining
 
 __all__ = ["TrainRank"]
 
@@ -60,6 +65,7 @@ class TrainRank(Rank[TrainJob]):
         self._replica = self._placement.replica_of(self._member.rank)
         self._wiring: Wiring | None = None
         self._wiring_back: Wiring | None = None
+        self._pipelining: Pipelining | None = None
         return [Activity(since=time.perf_counter()) for _ in self._stages]
 
     def _take_part(self, device: torch.device) -> None:
@@ -76,6 +82,8 @@ class TrainRank(Rank[TrainJob]):
         self._wiring.greet()
         if METHODS[self._job.config.method].feedback:
             self._wiring_back = self._link_back(device)
+        if runtime_of(self._job.config).schedule:
+            self._pipelining = self._join_pipeline(blocks)
         self._ready(
             device,
             stages=self._stages,
@@ -98,6 +106,12 @@ class TrainRank(Rank[TrainJob]):
         wiring = wire_back(self._placement, bounds, rank=rank, device=device)
         wiring.greet()
         return wiring
+
+    def _join_pipeline(self, blocks: Sequence[Block]) -> Pipelining:
+        """Get what torch's pipelining needs."""
+        from .pipelining import make_pipelining
+
+        return make_pipelining(self._job.config.runtime, self._placement, blocks)
 
     def _build(self, device: torch.device) -> tuple[Network, list[Block]]:
         job = self._job
@@ -220,6 +234,10 @@ class TrainRank(Rank[TrainJob]):
 
     def _worker(self, block: Block, inlet: Inlet, outlet: Outlet, **options: Any) -> Worker:
         """Make the loop of a stage, with the links back where it has them."""
+        if self._pipelining is not None and isinstance(block, PipelinedBlock):
+            from .pipelining import PipelinedWorker
+
+            return PipelinedWorker(block, inlet, outlet, pipelining=self._pipelining, **options)
         back = self._wiring_back
         if back is None or not isinstance(block, FeedbackBlock):
             return Worker(block, inlet, outlet, **options)
@@ -240,8 +258,9 @@ class TrainRank(Rank[TrainJob]):
         elif self._placement.in_turns:
             step = run_in_turns(workers)
         else:
-            back = self._wiring_back.local if self._wiring_back is not None else []
-            step = run_in_threads(workers, [*self._wiring.local, *back])
+            back = self._wiring_back.links if self._wiring_back is not None else []
+            turns = self._pipelining.turns if self._pipelining is not None else []
+            step = run_in_threads(workers, [*self._wiring.links, *back, *turns])
         self._wiring.close()
         if self._wiring_back is not None:
             self._wiring_back.close()
@@ -267,9 +286,9 @@ class TrainRank(Rank[TrainJob]):
 
     def _finish(self, workers: Sequence[Worker], step: int, device: torch.device) -> None:
         """Report; then wait for the word to end, or to time the slowest stage alone."""
-        sent = self._bytes_per_step(step)
         for worker in workers:
             recorder, index = worker.recorder, worker.stage.index
+            sent = self._bytes_per_step(step, worker.stage)
             self._mail.post(
                 {
                     "event": "finished",
@@ -288,12 +307,17 @@ class TrainRank(Rank[TrainJob]):
                 self._await_order("finish")
             time.sleep(POLL_SECONDS)
 
-    def _bytes_per_step(self, step: int) -> float | None:
-        """Return what this rank sent to others per training step."""
-        links = [wiring for wiring in (self._wiring, self._wiring_back) if wiring is not None]
-        sent = sum(wiring.trained_bytes for wiring in links)
+    def _bytes_per_step(self, step: int, stage: Stage) -> float | None:
+        """Return what this rank sent to others per training step.
+
+        What several stages of a rank sent by their links is told with the first of them.
+        """
+        sent = stage.trained_bytes if isinstance(stage, PipelinedBlock) else 0
+        if stage.index == self._stages[0]:
+            links = [wiring for wiring in (self._wiring, self._wiring_back) if wiring is not None]
+            sent += sum(wiring.trained_bytes for wiring in links) + self._team.trained_bytes
         steps = step - self._job.start
-        return (sent + self._team.trained_bytes) / steps if steps else None
+        return sent / steps if steps else None
 
     def _measure_alone(self, worker: Worker, device: torch.device) -> None:
         """Time a stage; its replicas do so together, because each waits for the others."""

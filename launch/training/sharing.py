@@ -17,6 +17,7 @@ from ..measurement import measure_profile
 from ..membership import Membership
 from ..refusal import ConfigError, shown
 from .placement import place, replicas_of
+from .runtime import runtime_of
 
 __all__ = [
     "begin_division",
@@ -58,10 +59,16 @@ def check_ranks(config: TrainConfig, member: Membership) -> None:
             f"{shown(pipeline.replicas)} with blocks={config.blocks} needs {ranks}; start {ranks} "
             "ranks (--nproc-per-node) or give pipeline.replicas=auto"
         )
+    runtime = runtime_of(config)
+    others = f"give blocks={member.world * runtime.chunks}"
+    if runtime.schedule:
+        others = f"or {others}"
+    else:
+        others += ", or pipeline.replicas=auto"
     raise ConfigError(
         f"torchrun started {member.world} ranks, but blocks={config.blocks} with "
         f"runtime={config.runtime} needs {ranks}; start {ranks} ranks "
-        f"(--nproc-per-node), give blocks={member.world}, or pipeline.replicas=auto"
+        f"(--nproc-per-node), {others}"
     )
 
 

@@ -22,7 +22,8 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
     Returns:
         The keys of ``summary.json``. The figures of a stage are those of its first replica; those
         of all are in its ``replicas``. ``efficiency`` is the throughput against the batch divided
-        by the median busy time of the slowest stage in this run; ``slowest_alone`` is the time of
+        by the median busy time of the slowest stage in this run (of the slowest rank, where each
+        has several); ``slowest_alone`` is the time of
         the same stage per step with all others idle. ``bytes_per_step``: tensors that ranks send
         each other per training step, all together.
     """
@@ -32,8 +33,7 @@ def summarize(job: TrainJob, findings: Findings, *, seconds: float) -> dict[str,
     speed = findings.finished[job.decoupling.blocks]["summary"]["images_per_second"]
     backprop = findings.measured.get("backprop_seconds")
     batch = config.train.batch_size
-    busy = [stage["busy"] for stage in stages]
-    slowest = max(busy) if all(busy) else None
+    slowest = _slowest_rank(stages)
     return {
         "command": job.command,
         "method": config.method,
@@ -91,6 +91,22 @@ def _stage(findings: Findings, stage: int) -> dict[str, Any]:
         **report["summary"],
         "replicas": [_replica(findings, replicas[number]) for number in sorted(replicas)],
     }
+
+
+def _slowest_rank(stages: Sequence[dict[str, Any]]) -> float | None:
+    """Return the busy time per step of the rank that works longest.
+
+    A rank has one stage, unless several are interleaved. Where a process has all of them in turns,
+    that is still the slowest stage: what a rank each would need.
+    """
+    if not all(stage["busy"] for stage in stages):
+        return None
+    ranks = [stage["rank"] for stage in stages]
+    if len(set(ranks)) == 1:
+        return max(stage["busy"] for stage in stages)
+    return max(
+        sum(stage["busy"] for stage in stages if stage["rank"] == rank) for rank in set(ranks)
+    )
 
 
 def _bytes_per_step(stages: Sequence[dict[str, Any]]) -> float | None:

@@ -5,7 +5,9 @@ feed -> stage 1 -> Sender == Receiver -> stage 2 -> Sender == Receiver -> stage 
 
 one rank:   feed -> stage 1 -> LocalLink -> stage 2 -> LocalLink -> stage 3 -> sink
 
-Stages with several replicas: see :mod:`~blockstep.pipeline.junction`.
+Where a rank has some of the stages, each of them has its own link from the rank before and its own
+to the rank behind, so the stages follow each other as above. Stages with several replicas: see
+:mod:`~blockstep.pipeline.junction`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 from ...pipeline.channel import Receiver, Sender
 from ...pipeline.edge import Edge, connect
 from ...pipeline.junction import Gather, Scatter
-from ...pipeline.link import Inlet, LocalLink, Outlet, Sink
+from ...pipeline.link import Breakable, Inlet, LocalLink, Outlet, Sink
 from ...pipeline.message import Kind, Message
 from ...pipeline.transfer import make_transfer
 from ..config import PipelineConfig
@@ -64,6 +66,11 @@ class Wiring:
             sender.put_within(message, seconds / len(self.senders))
 
     @property
+    def links(self) -> list[Breakable]:
+        """All links, to be abandoned when a thread of this process fails."""
+        return [*self.local, *self.receivers, *self.senders]
+
+    @property
     def trained_bytes(self) -> int:
         """Bytes that have left this rank for training."""
         return sum(sender.trained_bytes for sender in self.senders)
@@ -97,6 +104,13 @@ def wire(
     edges = placement.edges()
     senders, receivers = link_ranks(edges, config, backend=placement.link, rank=rank, device=device)
     wiring.senders, wiring.receivers = senders, receivers
+    if placement.chunks > 1:
+        # Links and stages are both in the order of the network.
+        last = placement.blocks in placement.stages(rank)
+        wiring.inlets, wiring.outlets = [*wiring.inlets, *receivers], [*senders]
+        if last:
+            wiring.outlets.append(Sink())
+        return wiring
     if receivers:
         wiring.inlets = [Gather(receivers) if len(receivers) > 1 else receivers[0]]
     wiring.outlets = [_outlet(placement, rank, senders)]

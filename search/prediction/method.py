@@ -11,10 +11,10 @@ from ..decoupling import NO_HEAD
 __all__ = ["ERRORS_BACK", "SCHEDULED", "Kind", "Method"]
 
 Kind = Literal[
-    "backprop", "ddp", "gpipe", "1f1b", "interleaved", "features_replay", "ddg", "decoupled"
+    "backprop", "ddp", "gpipe", "1f1b", "interleaved_1f1b", "features_replay", "ddg", "decoupled"
 ]
 
-SCHEDULED = ("gpipe", "1f1b", "interleaved")
+SCHEDULED = ("gpipe", "1f1b", "interleaved_1f1b")
 """Kinds that split a batch into micro-batches and wait for each other at the end of a step."""
 
 ERRORS_BACK = ("features_replay", "ddg")

@@ -211,7 +211,7 @@ class Planner:
         asked = self._microbatches
         wanted = [asked] if asked is not None else [ranks * factor for factor in ROUNDS]
         least = 1 if method.kind == "gpipe" else ranks
-        multiple = ranks if method.kind == "interleaved" else 1
+        multiple = ranks if method.kind == "interleaved_1f1b" else 1
         for copies in range(self._devices // ranks, 0, -1):
             fitting = [
                 parts

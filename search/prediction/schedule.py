@@ -56,7 +56,7 @@ Program = tuple[Step, ...]
 
 def chunks_per_rank(schedule: str) -> int:
     """Return how many stages each rank has."""
-    return 2 if schedule == "interleaved" else 1
+    return 2 if schedule == "interleaved_1f1b" else 1
 
 
 def program(schedule: str, rank: int, *, ranks: int, parts: int) -> Program:
@@ -76,8 +76,8 @@ def program(schedule: str, rank: int, *, ranks: int, parts: int) -> Program:
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule {schedule!r}: must be one of {', '.join(SCHEDULES)}")
     least = 1 if schedule == "gpipe" else ranks
-    if parts < least or (schedule == "interleaved" and parts % ranks):
-        wanted = f"at least {least}" if schedule != "interleaved" else f"a multiple of {ranks}"
+    if parts < least or (schedule == "interleaved_1f1b" and parts % ranks):
+        wanted = f"at least {least}" if schedule != "interleaved_1f1b" else f"a multiple of {ranks}"
         raise ValueError(f"{schedule} over {ranks} ranks has {wanted} micro-batches, not {parts}")
     last = ranks * chunks_per_rank(schedule) - 1
     steps = SCHEDULES[schedule](rank, ranks, parts)
@@ -151,7 +151,7 @@ def _one_forward_one_backward(rank: int, ranks: int, parts: int) -> list[Step]:
 
 def _interleaved(rank: int, ranks: int, parts: int) -> list[Step]:
     """Return the order of Narayanan et al. (2021), section 2.2, with two stages per rank."""
-    chunks = chunks_per_rank("interleaved")
+    chunks = chunks_per_rank("interleaved_1f1b")
     total = chunks * parts
 
     def of(way: str, number: int) -> list[Step]:
@@ -176,6 +176,6 @@ def _interleaved(rank: int, ranks: int, parts: int) -> list[Step]:
 SCHEDULES: Mapping[str, Callable[[int, int, int], list[Step]]] = {
     "gpipe": _gpipe,
     "1f1b": _one_forward_one_backward,
-    "interleaved": _interleaved,
+    "interleaved_1f1b": _interleaved,
 }
 """From rank, ranks and micro-batches to the rank's program."""

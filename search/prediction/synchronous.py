@@ -65,7 +65,7 @@ def follow(
     """Let ranks follow a schedule for some training steps.
 
     Args:
-        schedule: ``gpipe``, ``1f1b`` or ``interleaved``.
+        schedule: ``gpipe``, ``1f1b`` or ``interleaved_1f1b``.
         stages: What each costs; the interleaved schedule has two per rank.
         parts: Micro-batches.
         wire: Between each two ranks.
@@ -99,7 +99,7 @@ class _Run:
         self._schedule, self._stages, self._ranks = schedule, stages, ranks
         self._parts, self._wire, self._steps = parts, wire, steps
         # Receives that wait where they stand are posted there; others long before.
-        self._meets = schedule != "interleaved"
+        self._meets = schedule != "interleaved_1f1b"
         self._clock = Clock()
         self._sent: defaultdict[tuple[int, int], list[tuple[Step, int]]] = defaultdict(list)
         self._wanted: set[tuple[Step, int]] = set()

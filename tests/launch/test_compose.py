@@ -207,6 +207,9 @@ def test_every_choice_is_accepted(key: str, value: str):
     more = {
         "multistep": ["train.milestones=[1]"],
         "sedona_continuous": ["decoupling=a/decoupling.json"],
+        "gpipe": ["method=backprop"],
+        "1f1b": ["method=backprop"],
+        "interleaved_1f1b": ["method=backprop"],
     }.get(value, [])
     values = asdict(compose("train", [f"{key}={value}", *more]))
     for name in key.split("."):
@@ -300,6 +303,7 @@ REFUSED = [
     ("blocks=0", "at least 1"),
     ("pipeline.queue_messages=0", "at least 1"),
     ("pipeline.queue_bytes=0", "at least 1"),
+    ("pipeline.microbatches=0", "at least 1"),
     ("pipeline.timeout=0", "above 0"),
     ("checkpoint.every=-1", "at least 0"),
     ("checkpoint.keep=0", "at least 1"),

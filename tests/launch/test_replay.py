@@ -33,6 +33,7 @@ REFUSED = [
     (["method=dgl", "replay.reuse=2"], "replay.reuse=2", "replay.batches is used, which is 0"),
     (["method=ddg", REPLAY], REPLAY, "method=ddg sends the error of each batch back"),
     (["method=features_replay", REPLAY], REPLAY, "choose method=dgl"),
+    (["method=backprop", "runtime=gpipe", REPLAY], REPLAY, "sends the error of each batch back"),
     (["method=backprop", REPLAY], REPLAY, "one block, which has no link"),
     (["method=dgl", "blocks=1", REPLAY], REPLAY, "one block has no link; give blocks=2"),
     (["method=dgl", "runtime=sequential", REPLAY], REPLAY, "runtime=sequential stages take turns"),

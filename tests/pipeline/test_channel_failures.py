@@ -19,6 +19,7 @@ from blockstep.pipeline.link import LinkClosedError
 from blockstep.pipeline.message import HEADER_BYTES, Header, Kind, Message, MessageError
 
 from tests.pipeline.channels import FIRST, MIB, SECOND, STOP, ends, failure, item
+from tests.pipeline.parts import Blocked
 from tests.world import World
 
 
@@ -136,3 +137,33 @@ def test_a_killed_process_is_noticed_on_both_sides(tmp_path: Path) -> None:
     assert behind[3] == [1, 2], "what had arrived can still be taken"
     assert behind[4] == behind[1:3]
     assert max(before[0], behind[0]) - begin < 40.0
+
+
+def abandon_both_ends(rank: int) -> Any:
+    """Let a thread wait at each end, tell it that another failed, and send the error after all."""
+    inlet, outlet = ends(rank, max_messages=1)
+    if outlet is not None:
+        outlet.put(item(1, MIB))
+        outlet.put(item(2, MIB))
+        waiting = Blocked(outlet.put, item(3))
+        waited = waiting.waits(0.2)
+        outlet.abandon("a stage failed")
+        told = failure(waiting.result)
+        dist.barrier()
+        return waited, told, outlet.put_within(Message(Kind.ERROR, 3, text="why"), 5.0)
+    dist.barrier()
+    if inlet is None:
+        return None
+    got = [inlet.get().kind for _ in range(3)]
+    waiting = Blocked(inlet.get)
+    inlet.abandon("a stage failed")
+    return got, failure(waiting.result)
+
+
+def test_an_abandoned_connection_lets_nobody_wait(world: World) -> None:
+    """Both ends say so; the sender can still tell the other side that its stage failed."""
+    sender, receiver, _ = world.run(abandon_both_ends)
+    assert sender == (True, ("LinkClosedError", "link 1->2: a stage failed"), True)
+    kinds, (kind, _) = receiver
+    assert kinds == [Kind.BATCH, Kind.BATCH, Kind.ERROR]
+    assert kind == "LinkClosedError"

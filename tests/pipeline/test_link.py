@@ -187,6 +187,20 @@ def test_a_link_for_nothing_is_refused(messages: int, size: int) -> None:
         link(messages, size)
 
 
+def test_an_abandoned_link_releases_both_sides() -> None:
+    """Who waits to put and who waits to get do so no more, and what waited is gone."""
+    full, empty = link(1), link(1)
+    full.put(item(1))
+    calls = [Blocked(full.put, item(2)), Blocked(empty.get)]
+    assert all(call.waits() for call in calls)
+    for one in (full, empty):
+        one.abandon("a stage failed")
+    for call in calls:
+        with pytest.raises(LinkClosedError):
+            call.result()
+    assert full.depth() == (0, 0)
+
+
 def test_one_message_releases_one_of_many_waiting_puts() -> None:
     """However many producers wait, the bound holds after every get."""
     queue = link(max_messages=2)

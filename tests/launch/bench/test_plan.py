@@ -6,17 +6,33 @@ import pytest
 from blockstep.launch.bench.command import read_plan
 from blockstep.launch.bench.lineup import DEFAULT, ENTRIES, words_of
 from blockstep.launch.refusal import ConfigError
+from blockstep.launch.training.placement import place
 
 
 def test_every_entry_is_a_training_that_could_start() -> None:
     """The words of each compose, with the keys that all have in common."""
     plan = read_plan(["blocks=2", "train.steps=50", "data=digits"])
-    assert plan.methods == DEFAULT == tuple(ENTRIES)
-    for method in plan.methods:
+    assert plan.methods == DEFAULT
+    assert set(ENTRIES) - set(DEFAULT) == {"interleaved_1f1b"}
+    for method in ENTRIES:
         config = plan.config(method)
         assert (config.train.steps, config.evaluate.every) == (50, 10)
         assert (config.measure.backprop, config.checkpoint.every) == (0, 0)
-        assert config.blocks == (2 if "blocks={blocks}" in ENTRIES[method].words else 1)
+        words = ENTRIES[method].words
+        blocks = {"blocks={blocks}": 2, "blocks={twice}": 4}
+        assert config.blocks == next((blocks[word] for word in words if word in blocks), 1)
+        assert place(config).ranks == (2 if ENTRIES[method].devices else 1)
+
+
+@pytest.mark.parametrize(("blocks", "parts"), [(2, 4), (3, 4), (4, 4), (5, 8), (8, 8)])
+def test_torch_pipelines_have_micro_batches_for_all_blocks(blocks: int, parts: int) -> None:
+    """As many as 1F1B needs, dividing a batch of 128; of the others nothing is said."""
+    plan = read_plan([f"blocks={blocks}", "methods=[gpipe,1f1b,dgl]", "data=digits"])
+    found = [plan.config(method).pipeline.microbatches for method in plan.methods]
+    assert found == [parts, parts, 4]
+    assert [plan.config(method).runtime for method in plan.methods] == ["gpipe", "1f1b", "pipeline"]
+    typed = read_plan(["pipeline.microbatches=16", "methods=[gpipe,sedona]", "data=digits"])
+    assert [typed.config(method).pipeline.microbatches for method in typed.methods] == [16, 4]
 
 
 def test_what_was_typed_wins_over_the_defaults() -> None:

@@ -59,8 +59,10 @@ def test_plan_json(tmp_path: Path):
     assert found["sedona", 4]["images_per_second"] == pytest.approx(
         8 / found["sedona", 4]["seconds"]
     )
-    assert [(one["method"], one["blocks"]) for one in values["impossible"]] == [("interleaved", 4)]
-    assert "interleaved, 4 blocks: blocks=8, but the network has 5 layers" in plan.table()
+    assert [(one["method"], one["blocks"]) for one in values["impossible"]] == [
+        ("interleaved_1f1b", 4)
+    ]
+    assert "interleaved_1f1b, 4 blocks: blocks=8, but the network has 5 layers" in plan.table()
     (stage,) = [line for line in plan.table().splitlines() if line.startswith("  stage 1: ")]
     best = max((one for one in plan.predictions if one.cuts), key=lambda one: 1 / one.seconds)
     assert f"\n{best.method} with {best.blocks} blocks, per stage\n" in plan.table()
@@ -111,6 +113,8 @@ def test_problems_are_told_in_words(
     Measurements(measurements(5).profiles).save("profile.json")
     assert main(["plan", "profile=profile.json", "heads=linear"]) == 2
     assert "'linear' was not measured" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="interleaved: blocks=8"):
-        make_plan(compose("plan", ["profile=profile.json", "methods=[interleaved]", "blocks=[4]"]))
+    with pytest.raises(ConfigError, match="interleaved_1f1b: blocks=8"):
+        make_plan(
+            compose("plan", ["profile=profile.json", "methods=[interleaved_1f1b]", "blocks=[4]"])
+        )
     assert not Path("plan.json").exists()

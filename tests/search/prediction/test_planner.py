@@ -29,7 +29,7 @@ REPLAY, DDG = Method("features_replay", "features_replay"), Method("ddg", "ddg")
 GPIPE, ONE, INTERLEAVED = (
     Method("gpipe", "gpipe"),
     Method("1f1b", "1f1b"),
-    Method("interleaved", "interleaved"),
+    Method("interleaved_1f1b", "interleaved_1f1b"),
 )
 EVERY = (DDP, SEDONA, REPLAY, DDG, GPIPE, ONE, INTERLEAVED)
 

@@ -78,7 +78,7 @@ def test_the_interleaved_order_is_that_of_torch(ranks: int, parts: int):
             for one in theirs
             if one is not None
         ]
-        assert computed(program("interleaved", rank, ranks=ranks, parts=parts)) == order
+        assert computed(program("interleaved_1f1b", rank, ranks=ranks, parts=parts)) == order
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
@@ -96,7 +96,7 @@ def test_the_bubble_of_equal_stages(ranks: int, parts: int):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_interleaving_halves_the_bubble(ranks: int):
     """Two stages per rank, each half as long: n + (K - 1) / 2 micro-batches."""
-    found = follow("interleaved", [Part(0.5, 1.0)] * (2 * ranks), parts=2 * ranks, wire=FREE)
+    found = follow("interleaved_1f1b", [Part(0.5, 1.0)] * (2 * ranks), parts=2 * ranks, wire=FREE)
     assert found.seconds == pytest.approx((2 * ranks + (ranks - 1) / 2) * 3.0)
     assert found.busy == pytest.approx([2 * ranks * 3.0] * ranks)
 
@@ -122,7 +122,7 @@ def test_travelling_is_waited_for():
 
 @pytest.mark.parametrize(
     ("schedule", "kept"),
-    [("gpipe", [8, 8, 8, 8]), ("1f1b", [4, 3, 2, 1]), ("interleaved", [11, 9, 7, 5])],
+    [("gpipe", [8, 8, 8, 8]), ("1f1b", [4, 3, 2, 1]), ("interleaved_1f1b", [11, 9, 7, 5])],
 )
 def test_what_is_kept(schedule: str, kept: list[int]):
     """GPipe keeps every micro-batch, 1F1B at most as many as there are stages from here on."""
@@ -135,9 +135,14 @@ def test_what_is_kept(schedule: str, kept: list[int]):
 @pytest.mark.parametrize(
     ("schedule", "ranks", "parts", "message"),
     [
-        ("zb", 2, 2, "schedule 'zb': must be one of gpipe, 1f1b, interleaved"),
+        ("zb", 2, 2, "schedule 'zb': must be one of gpipe, 1f1b, interleaved_1f1b"),
         ("1f1b", 4, 3, "1f1b over 4 ranks has at least 4 micro-batches, not 3"),
-        ("interleaved", 4, 6, "interleaved over 4 ranks has a multiple of 4 micro-batches, not 6"),
+        (
+            "interleaved_1f1b",
+            4,
+            6,
+            "interleaved_1f1b over 4 ranks has a multiple of 4 micro-batches, not 6",
+        ),
         ("gpipe", 4, 0, "at least 1 micro-batches, not 0"),
     ],
 )
@@ -150,7 +155,7 @@ def test_impossible_schedules(schedule: str, ranks: int, parts: int, message: st
 def test_stages_must_fill_the_ranks():
     """Interleaved needs two stages per rank."""
     with pytest.raises(ValueError, match="2 stages per rank, so not 3"):
-        follow("interleaved", [Part(1.0, 1.0)] * 3, parts=4, wire=FREE)
+        follow("interleaved_1f1b", [Part(1.0, 1.0)] * 3, parts=4, wire=FREE)
 
 
 def recurrence(schedule: str, stages: list[Part], parts: int, wire: Wire) -> float:
