@@ -3,6 +3,7 @@
 from .cost import flops, macs_thop, parameters
 from .head import HEADS, HeadSpec, make_head
 from .network import Network, check_whole, layer_shapes, network_of
+from .partitioned import PartitionedModule, partition
 from .zoo import MIN_SIZES, NETWORKS, make_network
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "NETWORKS",
     "HeadSpec",
     "Network",
+    "PartitionedModule",
     "check_whole",
     "flops",
     "layer_shapes",
@@ -19,4 +21,5 @@ __all__ = [
     "make_network",
     "network_of",
     "parameters",
+    "partition",
 ]

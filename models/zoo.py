@@ -8,11 +8,15 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from .mlp import mlp
+from .fixup import FIXUP_DEPTHS, fixup_resnet
+from .mlp import mlp, mlp_gelu
+from .mnist_cnn import MNIST_CNN_MIN_SIZE, mnist_cnn
 from .network import Network
 from .resnet import DEPTHS, resnet
+from .resnet9 import RESNET9_MIN_SIZE, resnet9
 from .transformer import transformer
 from .vgg import MIN_SIZE, vgg19
+from .wrn import WRN_DEPTHS, wrn
 
 __all__ = ["MIN_SIZES", "NETWORKS", "make_network"]
 
@@ -20,11 +24,20 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in DEPTHS},
     "vgg19": vgg19,
     "mlp": mlp,
+    "mlp_gelu": mlp_gelu,
+    "mnist_cnn": mnist_cnn,
+    **{f"fixup_resnet{depth}": partial(fixup_resnet, depth) for depth in FIXUP_DEPTHS},
+    **{f"wrn{depth}": partial(wrn, depth) for depth in WRN_DEPTHS},
+    "resnet9": resnet9,
     "transformer": transformer,
 }
 """Functions of classes, in_channels, size and options of their own."""
 
-MIN_SIZES = {"vgg19": MIN_SIZE}
+MIN_SIZES = {
+    "vgg19": MIN_SIZE,
+    "mnist_cnn": MNIST_CNN_MIN_SIZE,
+    "resnet9": RESNET9_MIN_SIZE,
+}
 """Smallest images, in pixels, of the networks that have such a limit."""
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from blockstep.launch.cli import HANDLERS
 from blockstep.launch.commands import find_command
 from blockstep.launch.compose import compose
@@ -24,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 def test_first_network_is_at_most_15_lines_and_runs(tmp_path: Path) -> None:
     """The example of an own network is short, trains, and loads the trained weights."""
-    (code,) = blocks("python")
+    code = blocks("python")[0]
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 15
     script = tmp_path / "own.py"
@@ -35,6 +36,17 @@ def test_first_network_is_at_most_15_lines_and_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     accuracy = float(done.stdout.strip().splitlines()[-1].split()[0])
     assert accuracy > 0.9
+
+
+def test_hyperparameters_are_learned_in_at_most_15_lines() -> None:
+    """The example of a partitioned network runs, given data, with fewer steps than it shows."""
+    code = blocks("python")[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    generator = torch.Generator().manual_seed(0)
+    names = {"x": torch.rand(40, 1, 28, 28, generator=generator), "y": torch.arange(40) % 10}
+    assert "range(1000)" in code
+    exec(code.replace("range(1000)", "range(2)"), names)
+    assert len(names["training"].course) == 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_commands_of_the_table_exist() -> None:

@@ -15,15 +15,16 @@ from .data import Data
 from .digits import digits
 from .error import DataError
 from .imagenet import IMAGENET, imagenet
+from .input_selection import input_selection
 from .mnist import FASHION_MNIST, MNIST, fashion_mnist, mnist
 from .own import call_target, data_from
 from .part import Parts
 from .place import Source
 from .tiny_imagenet import TINY_IMAGENET, tiny_imagenet
 
-__all__ = ["DATA_SETS", "SOURCES", "load_data"]
+__all__ = ["DATA_SETS", "DRAWN", "SOURCES", "load_data"]
 
-DATA_SETS: dict[str, Callable[[DataConfig], Parts]] = {
+READ: dict[str, Callable[[DataConfig], Parts]] = {
     "digits": digits,
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
@@ -32,13 +33,19 @@ DATA_SETS: dict[str, Callable[[DataConfig], Parts]] = {
     "tiny_imagenet": tiny_imagenet,
     "imagenet": imagenet,
 }
-"""Reads each data set; ``conf/data/NAME.yaml`` holds its recipe."""
+"""Reads each data set."""
+
+DRAWN: dict[str, Callable[[DataConfig, int], Parts]] = {"input_selection": input_selection}
+"""Draws each artificial data set by the run's seed."""
+
+DATA_SETS = (*READ, *DRAWN)
+"""The names; ``conf/data/NAME.yaml`` holds the recipe of each."""
 
 SOURCES: Mapping[str, Source[Any]] = {
     source.name: source
     for source in (MNIST, FASHION_MNIST, SOURCE10, SOURCE100, TINY_IMAGENET, IMAGENET)
 }
-"""Where the files of each are; digits are inside a package."""
+"""Where the files of each are; digits are inside a package, artificial ones have none."""
 
 
 def load_data(config: DataConfig, *, seed: int, device: torch.device) -> Data:
@@ -47,7 +54,8 @@ def load_data(config: DataConfig, *, seed: int, device: torch.device) -> Data:
     Args:
         config: the ``data.*`` keys. ``target`` names a data set of the user's own; else ``name``
             is one of ``DATA_SETS``.
-        seed: the run's seed; it decides the order and the augmentation, never the split.
+        seed: the run's seed; it decides the order and the augmentation, never the split, and what
+            an artificial data set is.
         device: where batches go.
 
     Raises:
@@ -62,4 +70,6 @@ def load_data(config: DataConfig, *, seed: int, device: torch.device) -> Data:
             f"data={config.name}: there is no such data set{closest(config.name, DATA_SETS)}; "
             f"known are {', '.join(DATA_SETS)}, and your own by data._target_=package.Class"
         )
-    return assemble(DATA_SETS[config.name](config), config, seed=seed, device=device)
+    drawn = config.name in DRAWN
+    parts = DRAWN[config.name](config, seed) if drawn else READ[config.name](config)
+    return assemble(parts, config, seed=seed, device=device)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import DataConfig
 from ..data.place import Source, find, target_of
-from ..data.registry import DATA_SETS, SOURCES
+from ..data.registry import DATA_SETS, DRAWN, SOURCES
 from .config import PlacesConfig
 from .finding import Finding, fail, ok, warn
 
@@ -30,6 +30,8 @@ def check_data(places: PlacesConfig) -> list[Finding]:
 
 def _check(name: str, config: DataConfig, *, needed: bool) -> Finding:
     subject = f"data {name}"
+    if name in DRAWN:
+        return ok(subject, "drawn from the run's seed; no files")
     if name not in SOURCES:
         return _digits(subject)
     source = SOURCES[name]

@@ -27,7 +27,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NETWORKS = (
+    "fixup_resnet8",
+    "fixup_resnet14",
     "mlp",
+    "mlp_gelu",
+    "mnist_cnn",
+    "resnet9",
     "resnet18",
     "resnet34",
     "resnet50",
@@ -35,6 +40,8 @@ NETWORKS = (
     "resnet152",
     "transformer",
     "vgg19",
+    "wrn20",
+    "wrn50",
 )
 
 

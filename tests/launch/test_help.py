@@ -83,8 +83,10 @@ def test_the_reference_has_every_choice(name: str):
 def test_keys_of_one_network_say_so():
     """A key that only some files of the group have names them."""
     text = " ".join(texts.command_help("train").split())
-    assert re.search(r"model\.hidden=256 [^=]*\(only mlp\) model", text)
-    assert re.search(r"model\.dropout=0\.0 [^=]*\(only transformer, vgg19\) ", text)
+    assert re.search(r"model\.hidden=256 [^=]*\(only mlp, mlp_gelu\) model", text)
+    assert re.search(
+        r"model\.dropout=0\.0 [^=]*\(only mnist_cnn, resnet9, transformer, vgg19\) ", text
+    )
     assert not re.search(r"model\.width=1\.0 [^=]*\(only", text)
 
 

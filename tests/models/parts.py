@@ -17,6 +17,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet152": {"width": 0.0625, "in_channels": 3, "size": 8},
     "vgg19": {"width": 0.0625, "in_channels": 3, "size": 32},
     "mlp": {"width": 0.125, "in_channels": 1, "size": 8},
+    "mlp_gelu": {"width": 0.125, "in_channels": 1, "size": 8},
+    "mnist_cnn": {"width": 0.25, "in_channels": 1, "size": 9},
+    "fixup_resnet8": {"width": 0.25, "in_channels": 3, "size": 9},
+    "fixup_resnet14": {"width": 0.25, "in_channels": 1, "size": 8},
+    "wrn20": {"width": 0.25, "in_channels": 3, "size": 9},
+    "wrn50": {"width": 0.125, "in_channels": 1, "size": 8},
+    "resnet9": {"width": 0.0625, "in_channels": 3, "size": 9},
     "transformer": {"width": 0.125, "in_channels": 1, "size": 6, "vocabulary": 11},
 }
 """Every network of the zoo, small; ResNet-50 with the stem of large images."""

@@ -35,7 +35,8 @@ def test_the_pieces_give_the_logits_of_the_whole(name: str, training: bool) -> N
     network.module.train(training)
     whole = network.module(x)
     assert whole.shape == (3, 5)
-    for cuts in ([], [1], [layers // 3, layers - 1], list(range(1, layers))):
+    some = sorted({max(1, layers // 3), layers - 1})
+    for cuts in ([], [1], some, list(range(1, layers))):
         assert torch.equal(in_pieces(network, x, cuts), whole), cuts
 
 

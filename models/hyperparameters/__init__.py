@@ -1,0 +1,23 @@
+"""Hyperparameters that the forward pass uses, and that gradients can therefore learn."""
+
+from .affine import Affine, AffineGenerators, AffineRanges, warp
+from .augerino import Augerino
+from .averaging import Averaged
+from .concrete import concrete
+from .dropout import ConcreteDropout, learn_dropout
+from .hyperparameter import Hyperparameter
+from .mask import ConcreteMask
+
+__all__ = [
+    "Affine",
+    "AffineGenerators",
+    "AffineRanges",
+    "Augerino",
+    "Averaged",
+    "ConcreteDropout",
+    "ConcreteMask",
+    "Hyperparameter",
+    "concrete",
+    "learn_dropout",
+    "warp",
+]
