@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .launch.refusal import ConfigError
     from .launch.train import Result, RunFailedError, train
-    from .models import Network, make_head, make_network
+    from .models import Network, make_head, make_network, superweights
     from .search import Decoupling
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "__version__",
     "make_head",
     "make_network",
+    "superweights",
     "train",
 ]
 
@@ -36,6 +37,7 @@ _HOMES = {
     "RunFailedError": "launch.train",
     "make_head": "models",
     "make_network": "models",
+    "superweights": "models",
     "train": "launch.train",
 }
 

@@ -4,6 +4,7 @@ from .cost import flops, macs_thop, parameters
 from .head import HEADS, HeadSpec, make_head
 from .network import Network, check_whole, layer_shapes, network_of
 from .partitioned import PartitionedModule, partition
+from .superweight import superweights
 from .zoo import MIN_SIZES, NETWORKS, make_network
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "network_of",
     "parameters",
     "partition",
+    "superweights",
 ]

@@ -1,19 +1,21 @@
 """ResNet-18/34/50/101/152, version 1.5 (stride on the 3x3 convolution), of any width.
 
 He et al., "Deep Residual Learning for Image Recognition", 2016. Layers are the residual blocks;
-the stem belongs to layer 1 (SEDONA, appendix D.1). Parameters have torchvision's names.
+the stem belongs to layer 1 (SEDONA, appendix D.1). Parameters have torchvision's names. WRN-50-2
+(Zagoruyko and Komodakis, 2016) is ResNet-50 with twice as many channels inside each bottleneck.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from .initialization import initialize
 from .network import Network
 
-__all__ = ["DEPTHS", "ResNet", "resnet"]
+__all__ = ["DEPTHS", "ResNet", "resnet", "wide_resnet50"]
 
 DEPTHS = {
     18: (2, 2, 2, 2),
@@ -54,14 +56,15 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, inside: int = 1) -> None:
         super().__init__()
         outputs = planes * self.expansion
-        self.conv1 = _convolution(inputs, planes, 1)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = _convolution(planes, planes, 3, stride)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = _convolution(planes, outputs, 1)
+        inner = planes * inside
+        self.conv1 = _convolution(inputs, inner, 1)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = _convolution(inner, inner, 3, stride)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = _convolution(inner, outputs, 1)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(inputs, outputs, stride)
@@ -89,14 +92,22 @@ class ResNet(nn.Module):
         in_channels: Channels of the images.
         size: Height and width of the images; it decides the stem.
         width: Factor of all channel counts.
+        inside: Further factor of the channels inside bottlenecks.
     """
 
     def __init__(
-        self, depth: int, *, classes: int, in_channels: int, size: int, width: float
+        self,
+        depth: int,
+        *,
+        classes: int,
+        in_channels: int,
+        size: int,
+        width: float,
+        inside: int = 1,
     ) -> None:
         super().__init__()
         kind: Callable[[int, int, int], BasicBlock | Bottleneck]
-        kind = BasicBlock if depth < 50 else Bottleneck
+        kind = BasicBlock if depth < 50 else partial(Bottleneck, inside=inside)
         expansion = BasicBlock.expansion if depth < 50 else Bottleneck.expansion
         channels = round(64 * width)
         kernel, stride = (3, 1) if size < 64 else (7, 2)
@@ -162,13 +173,39 @@ def resnet(
             f"model.width={width} leaves {round(64 * width)} channels of 64; give at least 1/64"
         )
     module = ResNet(depth, classes=classes, in_channels=in_channels, size=size, width=width)
+    return _network(f"resnet{depth}", module, width, 1 if depth < 50 else 4)
+
+
+def wide_resnet50(
+    *, classes: int, in_channels: int = 3, size: int = 32, width: float = 1.0
+) -> Network:
+    """Make WRN-50-2, which can be cut after each residual block.
+
+    Args:
+        classes: Number of classes.
+        in_channels: Channels of the images.
+        size: Height and width of the images in pixels; the stem follows it as in ResNet-50.
+        width: Factor of all channel counts, as in ResNet-50.
+
+    Raises:
+        ValueError: No channel is left.
+    """
+    if round(64 * width) < 1:
+        raise ValueError(
+            f"model.width={width} leaves {round(64 * width)} channels of 64; give at least 1/64"
+        )
+    module = ResNet(50, classes=classes, in_channels=in_channels, size=size, width=width, inside=2)
+    return _network("wrn50-2", module, width, 4)
+
+
+def _network(name: str, module: ResNet, width: float, reduction: int) -> Network:
     first, *others = module.residual_blocks()
     stem = nn.Sequential(module.conv1, module.bn1, module.relu, module.maxpool, first)
     return Network(
-        f"resnet{depth}",
+        name,
         module,
         (stem, *others),
         nn.Sequential(module.avgpool, module.flatten, module.fc),
         features=max(1, round(2048 * width)),
-        reduction=1 if depth < 50 else 4,
+        reduction=reduction,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -11,18 +12,30 @@ from typing import Any
 from .fixup import FIXUP_DEPTHS, fixup_resnet
 from .mlp import mlp, mlp_gelu
 from .mnist_cnn import MNIST_CNN_MIN_SIZE, mnist_cnn
+from .mobilenet import mobilenetv2
 from .network import Network
-from .resnet import DEPTHS, resnet
+from .resnet import DEPTHS, resnet, wide_resnet50
 from .resnet9 import RESNET9_MIN_SIZE, resnet9
 from .transformer import transformer
 from .vgg import MIN_SIZE, vgg19
-from .wrn import WRN_DEPTHS, wrn
+from .wide_resnet import wide_resnet
+from .wrn_group_norm import WRN_DEPTHS, wrn
 
 __all__ = ["MIN_SIZES", "NETWORKS", "make_network"]
+
+WIDE = (
+    *((16, factor) for factor in (4, 7)),
+    *((28, factor) for factor in (2, 3, 4, 5, 7, 8, 10, 12)),
+    (34, 8),
+)
+"""Depth and factor of the wide residual networks that papers of ensembles train on CIFAR."""
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in DEPTHS},
     "vgg19": vgg19,
+    "mobilenetv2": mobilenetv2,
+    **{f"wrn{depth}-{factor}": partial(wide_resnet, depth, factor) for depth, factor in WIDE},
+    "wrn50-2": wide_resnet50,
     "mlp": mlp,
     "mlp_gelu": mlp_gelu,
     "mnist_cnn": mnist_cnn,
@@ -47,7 +60,7 @@ def make_network(
     """Make a network with initial weights from torch's generator.
 
     Args:
-        name: One of ``NETWORKS``.
+        name: One of ``NETWORKS``, or ``wrnD-K`` with any depth and factor that there are.
         classes: Number of classes.
         in_channels: Channels of the images, where the network takes images.
         size: Height and width of the images, likewise; tokens per example for the transformer.
@@ -56,11 +69,7 @@ def make_network(
     Raises:
         ValueError: The network or an option is unknown; the known ones are listed.
     """
-    if name not in NETWORKS:
-        close = get_close_matches(name, NETWORKS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"unknown network {name!r}; {hint}known are {', '.join(NETWORKS)}")
-    make = NETWORKS[name]
+    make = _maker(name)
     known = inspect.signature(make).parameters
     given = {"classes": classes, "in_channels": in_channels, "size": size}
     fixed = {key: value for key, value in given.items() if key in known}
@@ -75,3 +84,13 @@ def make_network(
                 f"{name} has no option {key}={options[key]}; {hint}it has {', '.join(own)}"
             )
     return make(**{**fixed, **options})
+
+
+def _maker(name: str) -> Callable[..., Network]:
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if wide := re.fullmatch(r"wrn([1-9]\d{0,3})-([1-9]\d{0,2})", name):
+        return partial(wide_resnet, int(wide[1]), int(wide[2]))
+    close = get_close_matches(name, NETWORKS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ValueError(f"unknown network {name!r}; {hint}known are {', '.join(NETWORKS)}")

@@ -33,6 +33,7 @@ NETWORKS = (
     "mlp_gelu",
     "mnist_cnn",
     "resnet9",
+    "mobilenetv2",
     "resnet18",
     "resnet34",
     "resnet50",
@@ -42,6 +43,18 @@ NETWORKS = (
     "vgg19",
     "wrn20",
     "wrn50",
+    "wrn16-4",
+    "wrn16-7",
+    "wrn28-2",
+    "wrn28-3",
+    "wrn28-4",
+    "wrn28-5",
+    "wrn28-7",
+    "wrn28-8",
+    "wrn28-10",
+    "wrn28-12",
+    "wrn34-8",
+    "wrn50-2",
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from blockstep.models import Network, make_network
+from blockstep.models.zoo import WIDE
 from torch import Tensor, nn
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -24,6 +25,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "wrn20": {"width": 0.25, "in_channels": 3, "size": 9},
     "wrn50": {"width": 0.125, "in_channels": 1, "size": 8},
     "resnet9": {"width": 0.0625, "in_channels": 3, "size": 9},
+    "mobilenetv2": {"width": 0.25, "in_channels": 3, "size": 16},
+    **{f"wrn{depth}-{k}": {"width": 0.125, "in_channels": 3, "size": 8} for depth, k in WIDE},
+    "wrn50-2": {"width": 0.0625, "in_channels": 3, "size": 8},
     "transformer": {"width": 0.125, "in_channels": 1, "size": 6, "vocabulary": 11},
 }
 """Every network of the zoo, small; ResNet-50 with the stem of large images."""

@@ -14,7 +14,7 @@ from .initialization import initialize
 from .network import Network
 from .shortcut import PaddedShortcut
 
-__all__ = ["WRN_DEPTHS", "WideResNet", "wrn"]
+__all__ = ["WRN_DEPTHS", "GroupNormWideResNet", "wrn"]
 
 WRN_DEPTHS = (20, 50)
 GROUPS = 2
@@ -42,7 +42,7 @@ class PreActivationBlock(nn.Module):
         return self.conv2(self.relu(self.norm2(h))) + self.shortcut(x)
 
 
-class WideResNet(nn.Module):
+class GroupNormWideResNet(nn.Module):
     """A pre-activation residual network of depth 6n + 2.
 
     Args:
@@ -104,7 +104,7 @@ def wrn(depth: int, *, classes: int, in_channels: int = 3, width: float = 1.0) -
             f"model.width={width} leaves {channels} channels of 16; group normalisation needs an "
             "even number of at least 2"
         )
-    module = WideResNet(depth, classes=classes, in_channels=in_channels, channels=channels)
+    module = GroupNormWideResNet(depth, classes=classes, in_channels=in_channels, channels=channels)
     first, *others = module.residual_blocks()
     return Network(
         f"wrn{depth}",

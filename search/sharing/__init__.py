@@ -1,0 +1,1 @@
+"""Learning where weights share: clusters by their gradients, then coefficients by theirs."""
