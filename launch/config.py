@@ -173,6 +173,7 @@ class RunConfig(SetupConfig):
     name: str | None = None
     runs: str = "runs"
     resume: str | None = None
+    restarts: int = 0
     dry_run: bool = False
     train: OptimizationConfig = field(default_factory=OptimizationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -83,6 +83,7 @@ SHARE = Range(low=0, below=1)
 
 RANGES: Mapping[str, Range] = {
     "seed": OR_NONE,
+    "restarts": OR_NONE,
     "data.size": COUNT,
     "data.validation": SHARE,
     "data.train_examples": COUNT,

@@ -8,7 +8,7 @@ from typing import Any
 
 from .folder import RunFolder
 
-__all__ = ["Failure", "Outcome", "write_page"]
+__all__ = ["Failure", "Outcome", "report_failure", "write_page"]
 
 EXIT_CODES = {"finished": 0, "stopped": 0, "failed": 1, "interrupted": 130, "terminated": 143}
 
@@ -54,6 +54,13 @@ class Outcome:
     def exit_code(self) -> int:
         """The status of the process."""
         return EXIT_CODES[self.status]
+
+
+def report_failure(failure: Failure) -> None:
+    """Print why a run failed; the last line names the stage, the rank and the cause."""
+    if failure.traceback:
+        print(failure.traceback, file=sys.stderr)
+    print(f"blockstep: failed at {failure}", file=sys.stderr, flush=True)
 
 
 def write_page(folder: RunFolder, summary: dict[str, Any] | None = None) -> None:

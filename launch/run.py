@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from .folder import RunFolder
 from .job import Objects
 from .launcher import launch
 from .membership import under_torchrun
-from .outcome import Outcome
+from .outcome import Outcome, report_failure
 from .preparation import Preparation
 from .program import find_program
+from .refusal import ConfigError
+from .restart import restarted
 from .torchrun import take_part
 
 __all__ = ["run", "run_command"]
@@ -41,12 +42,20 @@ def run(
         if config.log.view != "none":
             print(program.announcement(preparation), flush=True)
 
-    if under_torchrun():
-        outcome = take_part(command, config, objects, overrides=overrides, announce=announce)
-    else:
+    def start(config: RunConfig) -> Outcome:
         preparation = program.prepare(command, config, objects, overrides=overrides)
         announce(preparation)
-        outcome = launch(preparation.job, objects)
+        return launch(preparation.job, objects)
+
+    if under_torchrun():
+        if config.restarts:
+            raise ConfigError(
+                f"restarts={config.restarts}: torchrun starts the ranks here, so it has to start "
+                f"them again: torchrun --max-restarts {config.restarts} ...; leave restarts out"
+            )
+        outcome = take_part(command, config, objects, overrides=overrides, announce=announce)
+    else:
+        outcome = restarted(start, config)
     if outcome.summary is not None and config.log.view != "none":
         folder = RunFolder(Path(outcome.folder))
         print(program.closing(outcome.summary, folder), flush=True)
@@ -67,14 +76,5 @@ def run_command(command: str, overrides: Sequence[str]) -> int:
         return 0
     outcome = run(command, config, Objects(), overrides=overrides)
     if outcome.failure is not None:
-        report_failure(outcome)
+        report_failure(outcome.failure)
     return outcome.exit_code
-
-
-def report_failure(outcome: Outcome) -> None:
-    """Print why a run failed; the last line names the stage, the rank and the cause."""
-    failure = outcome.failure
-    assert failure is not None
-    if failure.traceback:
-        print(failure.traceback, file=sys.stderr)
-    print(f"blockstep: failed at {failure}", file=sys.stderr, flush=True)

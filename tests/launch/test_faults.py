@@ -100,6 +100,54 @@ def test_torchrun_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
     assert same(states(folder, 300), states(undisturbed, 300))
 
 
+def test_a_run_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
+    project: Path, undisturbed: Path
+) -> None:
+    """With restarts=1 a stage that is killed costs only what came after the checkpoint."""
+    words = ("train.steps=300", "restarts=1")
+    process = begin(project, "again", *words, step=60)
+    folder = project / "runs" / "again"
+    before = runs.pids(folder)
+    os.kill(before[1], signal.SIGKILL)
+    done = finish(process)
+    assert done.code == 0, done.output
+    assert "blockstep: restart 1 of 1" in done.output
+    assert "stage 2 (rank 1)" in done.output
+    assert "continues after step" in done.output
+    assert same(states(folder, 300), states(undisturbed, 300))
+    all_gone([*before, *runs.pids(folder)])
+
+
+def test_restarts_are_counted(project: Path) -> None:
+    """A stage that fails 60 steps after every start gets 110 steps far with one restart."""
+    head = "heads={_target_:search.heads.Failing,step:60,kind:raise}"
+    done = blockstep("train", *LONG, head, "restarts=1", "name=counted", cwd=project)
+    assert done.code == 1
+    text = done.output[done.output.index("blockstep: restart 1 of 1") :]
+    assert "continues after step 50" in text
+    assert re.search(r"blockstep: failed at stage 1 \(rank 0\), step 1(05|06|07|08|09|10):", text)
+    assert "restart 2" not in text
+
+
+def test_a_run_that_fails_in_the_same_way_is_given_up(project: Path) -> None:
+    """The same failure at the same step would come for ever."""
+    head = "heads={_target_:search.heads.Failing,step:1,kind:raise}"
+    done = blockstep("train", *LONG, head, "restarts=9", "name=hopeless", cwd=project)
+    assert done.code == 1
+    assert done.output.count("blockstep: restart ") == 1
+    assert "it is not begun again" in done.output
+    assert "the head is broken" in done.last_line
+
+
+def test_restarts_are_torchruns_under_torchrun(project: Path) -> None:
+    """Two that start ranks again would be in each other's way."""
+    flags = ["--standalone", "--nproc-per-node", "1"]
+    words = ("train", *LONG, "restarts=2", "blocks=1")
+    done = runs.torchrun(*words, cwd=project, flags=flags)
+    assert done.code != 0
+    assert "torchrun --max-restarts 2" in done.output
+
+
 @pytest.mark.parametrize(
     ("kind", "words", "told"),
     [
