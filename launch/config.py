@@ -76,6 +76,7 @@ class PipelineConfig(RanksConfig):
     link: str = "auto"
     queue_messages: int = 4
     queue_bytes: int = 268_435_456
+    verify: bool = False
     microbatches: int = 4
     replicas: Any = None
     ranks: int | None = None

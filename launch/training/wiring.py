@@ -22,7 +22,8 @@ from ...pipeline.edge import Edge, connect
 from ...pipeline.junction import Gather, Scatter
 from ...pipeline.link import Breakable, Inlet, LocalLink, Outlet, Sink
 from ...pipeline.message import Kind, Message
-from ...pipeline.transfer import make_transfer
+from ...pipeline.transfer import Transfer, make_transfer
+from ...pipeline.verification import VerifiedTransfer
 from ..config import PipelineConfig
 from .placement import Placement
 
@@ -138,7 +139,9 @@ def link_ranks(
     receivers: list[Receiver] = []
     bound = max(1, config.queue_bytes // max(1, sum(edge.target == rank for edge in edges)))
     for edge, connection in connect(edges, payload_backend=backend).items():
-        transfer = make_transfer(connection, device)
+        transfer: Transfer = make_transfer(connection, device)
+        if config.verify:
+            transfer = VerifiedTransfer(transfer, connection, device)
         if edge.source == rank:
             senders.append(Sender(connection, transfer))
         else:

@@ -147,11 +147,11 @@ def test_terminal_tells_stages_accuracies_and_folder(project: Path, first: Path)
     "words",
     [
         pytest.param(("pipeline.queue_messages=1",), id="processes-depth-1"),
-        pytest.param(("pipeline.queue_messages=8", "train.channels_last=false"), id="depth-8"),
+        pytest.param(("pipeline.queue_messages=8", "pipeline.verify=true"), id="depth-8"),
     ],
 )
 def test_processes_equal_turns(project: Path, reference: Path, words: tuple[str, ...]) -> None:
-    """K=4 processes give the sequential run's weights bit for bit, at any queue depth."""
+    """K=4 processes give the sequential run's weights bit for bit at any depth, verified or not."""
     name = f"processes-{words[0][-1]}"
     done = blockstep("train", *QUIET, *OWN, *words, f"name={name}", cwd=project)
     assert done.code == 0, done.output
