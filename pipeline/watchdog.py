@@ -175,7 +175,7 @@ class Watch:
         store: A client of its own.
         labels: What to call each rank, e.g. ``"stage 2 (rank 1, host a)"``.
         start_timeout: Seconds allowed until a rank's first step is done.
-        timeout: Seconds allowed for a step, or for a sign of life, afterwards.
+        timeout: Seconds allowed for a step afterwards, and between two signs of life at any time.
     """
 
     def __init__(
@@ -215,8 +215,10 @@ class Watch:
             limit = max(limit, self._start_timeout)
         for rank, sight in enumerate(self._sights):
             silent = now - sight.at
-            if silent > limit and not sight.pulse.get("ended"):
-                return self._hang(rank, f"has given no sign of life for {silent:.0f} s", limit)
+            # A rank that starts may compute for long, but its pulse has a thread of its own.
+            allowed = self._timeout if sight.beat else limit
+            if silent > allowed and not sight.pulse.get("ended"):
+                return self._hang(rank, f"has given no sign of life for {silent:.0f} s", allowed)
         for state in ("busy", "starting"):
             for rank, sight in enumerate(self._sights):
                 seconds = sight.pulse.get("seconds", 0.0)

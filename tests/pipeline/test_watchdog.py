@@ -154,6 +154,16 @@ def test_a_rank_that_never_starts_to_work_is_found(scene: Scene) -> None:
     assert hang.text.startswith("stage 2 (rank 1) is starting since 601 s")
 
 
+def test_a_rank_that_stops_while_it_starts_is_found(scene: Scene) -> None:
+    """However long the first step may take, a process that lives gives signs of life."""
+    assert scene.see(("busy", 1.0), ("starting", 1.0), ("starting", 1.0), turns=1) is None
+    scene.now += 61.0
+    hang = scene.see(("busy", 62.0), None, ("starting", 62.0), turns=1)
+    assert hang.rank == 1
+    assert "no sign of life for 61 s" in hang.text
+    assert "pipeline.timeout=60" in hang.text
+
+
 def test_one_late_rank_keeps_the_generous_limit_for_all(scene: Scene) -> None:
     """A stage that compiles behind others that work already is given its time."""
     scene.now += 300.0
@@ -170,9 +180,9 @@ def test_a_rank_that_said_goodbye_may_be_silent(scene: Scene) -> None:
 
 
 def test_a_rank_that_is_done_but_said_no_goodbye_is_missed(scene: Scene) -> None:
-    """A rank that dies after its last step is found after the generous limit."""
+    """A rank that dies after its last step is silent like any other."""
     scene.see(("done", 0.0), WORKS, WORKS)
-    scene.now += START - 1.0
+    scene.now += 59.0
     assert scene.see(None, WORKS, WAITS) is None
     scene.now += 2.0
     hang = scene.see(None, WORKS, WAITS)
