@@ -62,7 +62,7 @@ class Walk:
     def draw(cls, number: int) -> Walk:
         """Draw run ``number``."""
         rng = random.Random(number)
-        blocks = rng.choice([1, 2, 3, 6])
+        blocks = rng.choice([1, 2, 4, 8])
         kinds = [kind for kind in (*FATAL, *HARMLESS, "start") if kind != "none"]
         fault = Fault(rng.choice(kinds), rng.randint(1, LAYERS), rng.randint(1, STEPS))
         return cls(

@@ -10,7 +10,7 @@ from tests.launch import runs
 from tests.launch.runs import QUIET, blockstep, same, states, wait_for
 from tests.launch.traps import FATAL, HARMLESS, Fault, write_trapped
 
-BLOCKS, STEPS = 3, 30
+BLOCKS, STEPS = 4, 30
 WORDS = (
     *QUIET,
     f"blocks={BLOCKS}",
@@ -90,6 +90,18 @@ def test_a_harmless_fault_costs_nothing(place: Path, undisturbed: Path, kind: st
     assert done.code == 0, done.output
     assert (place / f"{kind}.flag").exists()
     assert same(states(place / "runs" / kind, STEPS), states(undisturbed, STEPS))
+
+
+def test_more_processes_than_cores(place: Path, undisturbed: Path) -> None:
+    """Eight processes with links of depth 1; one is killed, and the run restarts by itself."""
+    fault = Fault("kill", 7, 25)
+    words = [*WORDS, "blocks=8", "pipeline.queue_messages=1", "restarts=1"]
+    for name, trap in (("eight", Fault("none")), ("seven", fault)):
+        flags = trap.words(place / f"{name}.flag")
+        done = blockstep("train", *words, *flags, f"name={name}", cwd=place)
+        assert done.code == 0, done.output
+    assert "stage 7 (rank 6)" in done.output
+    assert same(states(place / "runs" / "seven", STEPS), states(place / "runs" / "eight", STEPS))
 
 
 def test_a_rank_that_is_lost_before_the_links_are_made(place: Path, undisturbed: Path) -> None:

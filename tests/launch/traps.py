@@ -15,8 +15,8 @@ from pathlib import Path
 
 __all__ = ["FATAL", "HARMLESS", "LAYERS", "Fault", "write_trapped"]
 
-LAYERS = 6
-"""Of the network; uniform cuts make 2, 3 or 6 blocks of equal numbers of them."""
+LAYERS = 8
+"""Of the network; uniform cuts make 2, 4 or 8 blocks of equal numbers of them."""
 
 FATAL = ("raise", "exit", "kill", "stop", "term", "not_a_number", "damage")
 """Faults that end a run. ``damage`` needs ``pipeline.verify=true`` and a stage behind."""
@@ -34,11 +34,11 @@ from torch import nn
 
 
 class Trapped(nn.Module):
-    """Six layers, one of them with a trap."""
+    """Eight layers, one of them with a trap."""
 
     def __init__(self, classes, in_channels, fault="none", layer=1, step=0, flag=""):
         super().__init__()
-        self.layers = [f"blocks.{number}" for number in range(6)]
+        self.layers = [f"blocks.{number}" for number in range(8)]
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 Trap(fault, step, flag) if number + 1 == layer else Trap("none", 0, ""),
@@ -47,7 +47,7 @@ class Trapped(nn.Module):
                 nn.ReLU(),
                 nn.Dropout(0.1),
             )
-            for number in range(6)
+            for number in range(8)
         )
         self.classifier = "out"
         self.out = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))

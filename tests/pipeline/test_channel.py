@@ -101,9 +101,9 @@ def pass_sizes(rank: int, sizes: list[int]) -> list[str]:
     return [hashlib.sha256(inlet.get().tensors[0].numpy().tobytes()).hexdigest() for _ in sizes]
 
 
-def test_messages_of_one_byte_and_of_64_mib_arrive(world: World) -> None:
-    """Tensors of 1 byte, of 64 MiB and of odd sizes between arrive whole, one behind the other."""
-    sizes = [1, 64 * MIB, 1, 3, HEADER_BYTES, 4096, MIB + 1, 0, 1]
+def test_messages_of_one_byte_and_of_256_mib_arrive(world: World) -> None:
+    """Tensors of 1 byte, of 256 MiB and of odd sizes between arrive whole, one behind the other."""
+    sizes = [1, 256 * MIB, 1, 3, HEADER_BYTES, 4096, MIB + 1, 0, 1]
     digests = world.run(pass_sizes, sizes)[1]
     assert digests == [
         hashlib.sha256(item(step, size).tensors[0].numpy().tobytes()).hexdigest()
