@@ -26,6 +26,7 @@ from .nursery import Worker, nursery
 from .outcome import Failure, Outcome
 from .process import write_payload
 from .program import find_program
+from .rotation import Rotation
 
 __all__ = ["launch"]
 
@@ -67,11 +68,13 @@ def launch(job: Job, objects: Objects) -> Outcome:
 def _follow(job: Job, monitor: Monitor[Any], crew: Crew) -> Outcome:
     """Poll until every worker has ended or something failed."""
     began = time.perf_counter()
+    rotation = Rotation([job.folder.log(rank) for rank in range(job.ranks)])
     with signals(monitor) as received:
         crew.start()
         while crew.running() and monitor.failure is None:
             monitor.poll()
             crew.check(monitor)
+            rotation.look()
             if received.hard:
                 return Outcome(str(job.folder.path), received.status)
             time.sleep(POLL_SECONDS)
@@ -171,7 +174,10 @@ class _Received:
 
 @contextmanager
 def signals(monitor: Monitor[Any]) -> Iterator[Any]:
-    """Ctrl-C once ends the run with a checkpoint, twice at once; SIGTERM waits 5 s at most."""
+    """Ctrl-C once ends the run with a checkpoint, twice at once; SIGTERM waits 5 s at most.
+
+    A terminal that is closed (SIGHUP) is as SIGTERM, unless it is ignored, as nohup has it.
+    """
     received = _Received()
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -197,6 +203,8 @@ def signals(monitor: Monitor[Any]) -> Iterator[Any]:
         signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
         signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
     }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, terminate)
     try:
         yield received
     finally:

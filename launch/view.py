@@ -5,10 +5,12 @@ What stands in the table and in the lines is the command's own: its `Board`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 __all__ = ["Board", "LiveView", "NoView", "PlainView", "View", "clock", "event_line", "make_view"]
@@ -169,6 +171,44 @@ class LiveView:
         self._live.stop()
 
 
+class LastingView:
+    """A view that ends, and not the run, when nobody reads any more: a closed pipe or terminal.
+
+    Args:
+        view: What to show as long as it can be shown.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """See :meth:`View.record`."""
+        with self._alone_if_lost():
+            self._view.record(record)
+
+    def print(self, text: str) -> None:
+        """See :meth:`View.print`."""
+        with self._alone_if_lost():
+            self._view.print(text)
+
+    def close(self) -> None:
+        """See :meth:`View.close`."""
+        with self._alone_if_lost():
+            self._view.close()
+
+    @contextmanager
+    def _alone_if_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._view = NoView()
+            # What else is printed, at the end of the run for example, goes nowhere as well.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+                os.close(nowhere)
+
+
 def make_view(kind: str, board: Board) -> View:
     """Return the view that ``log.view`` asks for.
 
@@ -179,5 +219,5 @@ def make_view(kind: str, board: Board) -> View:
     if kind == "auto":
         kind = "live" if sys.stdout.isatty() else "plain"
     if kind == "live":
-        return LiveView(board)
-    return PlainView(board, sys.stdout) if kind == "plain" else NoView()
+        return LastingView(LiveView(board))
+    return LastingView(PlainView(board, sys.stdout)) if kind == "plain" else NoView()

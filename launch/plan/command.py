@@ -18,7 +18,7 @@ from ...search.prediction.planner import Planner
 from ...search.prediction.prediction import Prediction, PredictionError
 from ..compose import compose
 from ..refusal import ConfigError
-from ..training.forecast import OPTIMIZER_COPIES
+from ..training.disk import OPTIMIZER_COPIES
 from ..training.method import METHODS
 from .config import PlanConfig
 from .result import Impossible, Plan

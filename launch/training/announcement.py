@@ -6,9 +6,11 @@ from typing import Any
 
 from ...models import parameters
 from ...pipeline.shares import bounds
+from ..assembly import build_heads
 from ..config import TrainConfig
 from ..tracking import offline_folder
 from .delay import delay_of
+from .disk import disk_line, state_bytes
 from .method import METHODS
 from .preparation import TrainPreparation
 from .runtime import runtime_of
@@ -34,6 +36,7 @@ def announcement(preparation: TrainPreparation) -> str:
         f"{config.pipeline.queue_bytes / 2**20:.0f} MiB",
         *stage_lines(preparation),
         *_replay_lines(config),
+        _disk_line(preparation),
         *(f"  {note}" for note in preparation.notes),
     ]
     return "\n".join(lines)
@@ -61,6 +64,14 @@ def stage_lines(preparation: TrainPreparation) -> list[str]:
             f"{_delay(job.config, stage)}"
         )
     return lines
+
+
+def _disk_line(preparation: TrainPreparation) -> str:
+    """Say what checkpoints and records take; methods that keep a history take more."""
+    job, network = preparation.job, preparation.network
+    heads = build_heads(network, job.decoupling, job.task, job.config.seed)
+    size = state_bytes(job.config, network.module, *heads)
+    return disk_line(job.config, size, least=bool(METHODS[job.config.method].keeps))
 
 
 def _delay(config: TrainConfig, stage: int) -> str:

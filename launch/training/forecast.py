@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +10,12 @@ from torch import Tensor, nn
 from ...pipeline.predsim import adjusted_cosine
 from ...search.prediction.schedule import most_alive, program
 from ..assembly import build_heads
-from ..folder import existing_parent
+from .disk import OPTIMIZER_COPIES, disk_line, state_bytes
 from .method import METHODS
 from .preparation import TrainPreparation
 from .runtime import runtime_of
 
 __all__ = ["forecast", "history_bytes", "saved_bytes"]
-
-OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
-"""Tensors of a parameter's size that the optimizer keeps."""
 
 
 def forecast(preparation: TrainPreparation) -> str:
@@ -68,7 +63,7 @@ def forecast(preparation: TrainPreparation) -> str:
             weights=count * 4,
             error=link,
         )
-        total += count * 4 * (copies - 1) + stored
+        total += state_bytes(config, body, head) + stored
         ring = message * config.replay.batches if stage > 1 else 0
         past = f" history {_mib(history)}," if history else ""
         past += f" replay at most {_mib(ring)}," if ring else ""
@@ -79,12 +74,7 @@ def forecast(preparation: TrainPreparation) -> str:
             f" {_mib(queue)} ({_mib(link)} per message)"
         )
         h = output
-    kept = config.checkpoint.keep + int(config.checkpoint.best)
-    free = shutil.disk_usage(existing_parent(Path(config.runs))).free
-    lines.append(
-        f"  disk: {_mib(total)} per checkpoint, at most {kept + 1} at a time: "
-        f"{_mib(total * (kept + 1))} of {_mib(free)} free"
-    )
+    lines.append(disk_line(config, total))
     return "\n".join(lines)
 
 

@@ -229,6 +229,30 @@ def test_ctrl_c_once_writes_a_checkpoint_and_the_resumed_run_is_identical(
     assert same(states(folder, 300), states(undisturbed, 300))
 
 
+def test_a_reader_that_goes_away_does_not_stop_the_run(project: Path, undisturbed: Path) -> None:
+    """`blockstep train | head` trains on, silently, and ends as it would have."""
+    words = (*LONG, "train.steps=300", "name=unread", "log.view=plain")
+    process = start("train", *words, cwd=project)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("run runs/unread")
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert same(states(project / "runs" / "unread", 300), states(undisturbed, 300))
+
+
+def test_a_closed_terminal_ends_the_run_with_a_checkpoint(project: Path) -> None:
+    """SIGHUP is as SIGTERM: a checkpoint, code 143, nobody is left."""
+    process = begin(project, "hung-up", "train.steps=3000")
+    folder = project / "runs" / "hung-up"
+    pids = runs.pids(folder)
+    process.send_signal(signal.SIGHUP)
+    done = finish(process, 30)
+    assert done.code == 143, done.output
+    all_gone(pids, 1.0)
+    saved = [path.parent.name for path in (folder / "checkpoints").glob("step-*/manifest.json")]
+    assert max(int(name.removeprefix("step-")) for name in saved) > 55
+
+
 def test_ctrl_c_twice_ends_at_once(project: Path) -> None:
     """A second Ctrl-C does not wait for anything; the code is 130 and nobody is left."""
     head = "heads={_target_:search.heads.Failing,step:60,kind:hang}"
