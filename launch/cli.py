@@ -25,6 +25,12 @@ def _search(words: Sequence[str]) -> int:
     return search_command(words)
 
 
+def _federate(words: Sequence[str]) -> int:
+    from .federate.command import federate_command
+
+    return federate_command(words)
+
+
 def _bench(words: Sequence[str]) -> int:
     from .bench.command import bench_command
 
@@ -82,6 +88,7 @@ def _stop(words: Sequence[str]) -> int:
 HANDLERS: dict[str, Handler] = {
     "train": _train,
     "search": _search,
+    "federate": _federate,
     "bench": _bench,
     "plan": _plan,
     "evaluate": _evaluate,

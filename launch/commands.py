@@ -13,6 +13,8 @@ from .dashboard.config import DashboardConfig
 from .dashboard.limits import check_dashboard, infer_dashboard
 from .doctor.config import DoctorConfig
 from .doctor.limits import check_doctor
+from .federate.config import FederateConfig
+from .federate.limits import check_federate
 from .plan.config import PlanConfig
 from .plan.limits import check_plan, infer_plan
 from .refusal import ConfigError, Refusals, closest
@@ -75,6 +77,12 @@ COMMANDS: Mapping[str, Command] = {
         "search",
         check_search,
         groups={"model": "resnet50", "data": "cifar10"},
+    ),
+    "federate": Command(
+        FederateConfig,
+        "federate",
+        check_federate,
+        groups={"model": "mnist_cnn", "data": "digits"},
     ),
     "plan": Command(
         PlanConfig,

@@ -90,6 +90,11 @@ class RunFolder:
         return self.path / "gradients.json"
 
     @property
+    def model(self) -> Path:
+        """A trained network as a plain state_dict."""
+        return self.path / "model.pt"
+
+    @property
     def trace(self) -> Path:
         """Spans of every stage, for Perfetto."""
         return self.path / "trace.json"

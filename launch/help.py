@@ -62,6 +62,14 @@ USAGES: Mapping[str, Usage] = {
         " cores. Under torchrun the ranks share search.samples. The keys below stand with their"
         " defaults.",
     ),
+    "federate": Usage(
+        "[key=value ...]",
+        "federated training that learns its hyperparameters on the way (partitioned networks)",
+        "Simulates clients on this machine: each trains the partitions of its chunk and of later"
+        " ones, and uploads only these. federate.method compares it with federated averaging, with"
+        " and without Augerino; bytes up and down are counted. Any number of ranks gives the same"
+        " result, at equal train.threads. The keys below stand with their defaults.",
+    ),
     "bench": Usage(
         "[methods=[..]] [repeats=3] [blocks=2] [key=value ...]",
         "the same training by several methods, side by side in one table",

@@ -24,7 +24,11 @@ from .rank import Rank
 
 __all__ = ["PROGRAMS", "Program", "find_program"]
 
-PROGRAMS: Mapping[str, str] = {"train": "training", "search": "search"}
+PROGRAMS: Mapping[str, str] = {
+    "train": "training",
+    "search": "search",
+    "federate": "federate",
+}
 """Where the program of each command is; imported when it is wanted."""
 
 

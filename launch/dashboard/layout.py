@@ -7,6 +7,7 @@
     GPUs         the same of the GPU that a stage has
     Replicas     a table: a row for each rank
     Search       alpha by layer | beta by head, a line per layer | pictures
+    Federation   losses, hyperparameters, bytes and clients over rounds
     Bench        the table, its pictures, bars by method
 
 A key stands here once. The tests hold the keys of the panels equal to those that runs record, so
@@ -136,6 +137,25 @@ SEARCH = Section(
     is_open=False,
 )
 
+FEDERATION = Section(
+    "Federation",
+    [
+        Lines("loss of clients while they learn", ("federation/loss",)),
+        Lines("loss that judges hyperparameters", ("federation/psi_loss",)),
+        Family("hyperparameters, by round", pattern="^federation/psi/"),
+        Lines("bytes up, since the last record", ("federation/bytes_up",)),
+        Lines("bytes down, since the last record", ("federation/bytes_down",)),
+        Lines("bytes up and down so far", ("federation/total_bytes",)),
+        Lines("clients drawn", ("federation/clients",)),
+        Lines("clients without an answer", ("federation/lost",)),
+        Lines("seconds per round", ("federation/seconds",)),
+        Lines("memory of the process, bytes", ("federation/memory_bytes",)),
+        Bars("upload beside federated averaging", ("upload_share",)),
+        Bars("mean accuracy of the last evaluations", ("averaged_accuracy",)),
+    ],
+    is_open=False,
+)
+
 BENCH = Section(
     "Bench",
     [
@@ -154,5 +174,15 @@ BENCH = Section(
     is_open=False,
 )
 
-LAYOUT: Sequence[Section] = (SPEED, ACCURACY, STAGES, REPLAY, GPUS, REPLICAS, SEARCH, BENCH)
+LAYOUT: Sequence[Section] = (
+    SPEED,
+    ACCURACY,
+    STAGES,
+    REPLAY,
+    GPUS,
+    REPLICAS,
+    SEARCH,
+    FEDERATION,
+    BENCH,
+)
 """The sections, from the top."""

@@ -16,6 +16,7 @@ from .error import DataError
 from .labels import check_labels
 from .part import MemoryPart
 from .preparation import Preparation
+from .rotation import rotate
 
 __all__ = ["MemoryData"]
 
@@ -63,6 +64,48 @@ class MemoryData(DataSet[MemoryPart]):
         check_labels(part.labels, self.classes, source=split)
         self._parts[split] = _on(self._device, part)
         self.sizes[split] = len(part)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the examples are images of bytes."""
+        return len(self.shape) == 3 and self._parts["train"].x.dtype == torch.uint8
+
+    def held(self, split: str) -> MemoryPart:
+        """The examples of a split as they are held, on the device; images are bytes.
+
+        Raises:
+            DataError: there is no such split, or it is empty.
+        """
+        self._size(split)
+        return self._parts[split]
+
+    def prepare(self, x: Tensor, step: int | None) -> Tensor:
+        """Makes inputs of a network from held examples.
+
+        Args:
+            x: some of those that :meth:`held` returns.
+            step: seeds the augmentation of training; None: nothing is augmented.
+        """
+        preparation = self._preparation
+        return preparation.evaluate(x) if step is None else preparation.train(x, step)
+
+    def rotate(self, angles: Mapping[str, Tensor]) -> None:
+        """Turns every image of some splits, once and for all.
+
+        Args:
+            angles: for each of the splits (N,) in radians; see :mod:`.rotation`.
+
+        Raises:
+            DataError: the examples are no images of bytes.
+        """
+        if not self.has_images:
+            raise DataError(
+                f"data set {self.name}: its examples have the shape {self.shape}; only images of "
+                "bytes are turned"
+            )
+        for split, own in angles.items():
+            part = self.held(split)
+            self._parts[split] = MemoryPart(rotate(part.x, own), part.labels)
 
     def _batches(self, selections: Iterable[Selection]) -> Iterator[tuple[Tensor, Tensor]]:
         for split, indices, _ in selections:

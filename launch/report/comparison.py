@@ -111,11 +111,14 @@ def _figures(histories: Sequence[History]) -> list[Figure]:
 
     alone, seconds = _of("slowest_alone"), _of("seconds")
     step, whole = span_unit(largest(alone)), span_unit(largest(seconds))
-    memory = byte_unit(largest(_peak))
+    memory, sent = byte_unit(largest(_peak)), byte_unit(largest(_of("bytes_up")))
     digits = 2 if memory.name == "GiB" else 0
     return [
         Figure("test accuracy (%)", _of("test_accuracy"), 0.01, 2),
         Figure("ensemble (%)", _of("ensemble_accuracy"), 0.01, 2),
+        Figure("last evaluations (%)", _of("averaged_accuracy"), 0.01, 2),
+        Figure("upload (%)", _of("upload_share"), 0.01, 2, most=False),
+        Figure(f"sent up ({sent.name})", _of("bytes_up"), sent.size, most=False),
         Figure("images/s", _of("images_per_second")),
         Figure("speed-up (\u00d7)", _of("speedup_vs_backprop"), 1.0, 2),
         Figure("efficiency (%)", _of("efficiency"), 0.01, 1),

@@ -127,6 +127,11 @@ class History:
         return self.setting("search.steps") is not None
 
     @property
+    def is_federation(self) -> bool:
+        """Whether the run is a federated training."""
+        return self.setting("federate.method") is not None
+
+    @property
     def steps_wanted(self) -> int | None:
         """The last step of the whole run."""
         keys = ("train.steps", "search.steps") if self.is_search else ("train.steps",)
@@ -147,7 +152,7 @@ class History:
     @property
     def method(self) -> str:
         """The learning rule."""
-        return str(self.summary.get("method") or self.setting("method") or "?")
+        return str(self.summary.get("method") or self.setting("method", "federate.method") or "?")
 
     def blocks(self) -> list[Block]:
         """Return the blocks in their order, as far as the files tell of them."""

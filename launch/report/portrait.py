@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .curves import curve_note, learning, resources, speed
 from .events import event_table
+from .federating import federation_sections
 from .history import History
 from .markup import NOTHING, Markup, element, join
 from .page import banner, page, section
@@ -28,7 +29,7 @@ def portrait(history: History) -> str:
     """
     name = history.folder.name
     # Before the banners: what cannot be read on the way is told there.
-    own = search_sections(history) if history.is_search else _training(history)
+    own = _own_sections(history)
     sections = [
         join(_banners(history)),
         *own,
@@ -37,6 +38,12 @@ def portrait(history: History) -> str:
         section("Configuration", _configuration(history)),
     ]
     return page(f"{name} \u2013 blockstep", _header(history), sections)
+
+
+def _own_sections(history: History) -> list[Markup]:
+    if history.is_search:
+        return search_sections(history)
+    return federation_sections(history) if history.is_federation else _training(history)
 
 
 def _training(history: History) -> list[Markup]:
@@ -61,6 +68,7 @@ def _header(history: History) -> Markup:
     facts = [
         f"{history.network} on {history.data}",
         "a search" if history.is_search else f"method {history.method}",
+        "a federation" if history.is_federation else None,
         f"{blocks} block{'s' * (blocks != 1)}" if blocks else None,
         f"runtime {runtime}" if runtime else None,
         f"batches of {batch}" if (batch := history.setting("train.batch_size")) else None,

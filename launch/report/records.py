@@ -15,7 +15,9 @@ from .series import Series, number
 __all__ = [
     "GPU",
     "MAX_STAGES",
+    "PSI",
     "REPLAY",
+    "ROUND",
     "SEARCHING",
     "TRAINING",
     "Clock",
@@ -48,6 +50,22 @@ GPU = ("utilization", "memory_bytes", "power_watts", "temperature")
 SEARCHING = ("loss", "accuracy", "lr", "gradient_norm", "seconds", "memory_bytes")
 """What the records of a search may have, in both of its phases."""
 
+ROUND = (
+    "loss",
+    "psi_loss",
+    "clients",
+    "lost",
+    "bytes_up",
+    "bytes_down",
+    "total_bytes",
+    "seconds",
+    "memory_bytes",
+)
+"""What every record of a federation's rounds has."""
+
+PSI = "psi/"
+"""Before MODULE/NAME/PLACE of a hyperparameter's number, among these series."""
+
 PHASES = ("pretrain", "search")
 OUTER = ("event", "step", "loss", "accuracy", "alpha", "beta")
 
@@ -67,6 +85,7 @@ MAX_OUTER = 1000
 MAX_TABLE = 20_000
 MAX_TEXT = 20_000
 MAX_LIST = 64
+MAX_PSI = 256
 
 
 @dataclass
@@ -142,6 +161,7 @@ class Recording:
         evaluations: Per split the results, over steps; ``accuracy/2`` is block 2's, ``metric/x``
             the last block's; ``elapsed`` are the seconds of training before it.
         phases: Per phase of a search what it reported, over its steps.
+        rounds: What the rounds of a federation told; ``psi/change/rotation/1`` is a hyperparameter.
         outer: Records of outer steps as they are, with alpha and beta: all, or evenly chosen.
         events: What else happened.
         lines: How many records were read.
@@ -151,6 +171,7 @@ class Recording:
     stages: dict[int, Series] = field(default_factory=dict)
     evaluations: dict[str, Series] = field(default_factory=dict)
     phases: dict[str, Series] = field(default_factory=dict)
+    rounds: Series | None = None
     outer: list[dict[str, Any]] = field(default_factory=list)
     events: Events = field(default_factory=Events)
     lines: int = 0
@@ -171,6 +192,9 @@ class Recording:
             return
         if event in PHASES:
             self._search(record)
+            return
+        if event == "round":
+            self._round(record)
             return
         if event in ("start", "resume"):
             self._cut(number(record.get("step")) or 0)
@@ -194,6 +218,18 @@ class Recording:
         values += tuple(map(record.get, REPLAY))
         gpu = record.get("gpu")
         series.add(step, values + (tuple(map(gpu.get, GPU)) if isinstance(gpu, dict) else NO_GPU))
+
+    def _round(self, record: Mapping[str, Any]) -> None:
+        """Take a round of a federation; the first one says which hyperparameters there are."""
+        step = number(record.get("step"))
+        if step is None:
+            self.damaged += 1
+            return
+        values = {name: number(record.get(name)) for name in ROUND} | _psi(record)
+        if self.rounds is None:
+            self.rounds = Series(list(values))
+        self.rounds.cut(step - 0.5)
+        self.rounds.add(step, [values.get(name) for name in self.rounds.names])
 
     def _search(self, record: dict[str, Any]) -> None:
         """Take a record of a phase; a resumed search tells some steps again."""
@@ -263,6 +299,17 @@ def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE):
             yield line
+
+
+def _psi(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the numbers of the hyperparameters under the names of their series."""
+    psi = record.get("psi")
+    found: dict[str, float | None] = {}
+    for name, values in psi.items() if isinstance(psi, dict) else ():
+        for place, value in enumerate(values if isinstance(values, list) else [], start=1):
+            if len(found) < MAX_PSI:
+                found[f"{PSI}{name}/{place}"] = number(value)
+    return found
 
 
 def _is_plain(value: Any) -> bool:

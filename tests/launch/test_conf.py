@@ -15,6 +15,7 @@ from blockstep.launch.config import TrainConfig
 from blockstep.launch.configfile import LARGEST, config_from_yaml, config_to_yaml
 from blockstep.launch.dashboard.limits import LIMITS as DASHBOARD_LIMITS
 from blockstep.launch.doctor.limits import LIMITS as DOCTOR_LIMITS
+from blockstep.launch.federate.limits import LIMITS as FEDERATE_LIMITS
 from blockstep.launch.help import command_help
 from blockstep.launch.limits import HEADS, Limits
 from blockstep.launch.plan.limits import LIMITS as PLAN_LIMITS
@@ -125,6 +126,7 @@ def test_every_key_has_its_comment_on_its_line(path: str):
     [
         ("train", LIMITS),
         ("search", SEARCH_LIMITS),
+        ("federate", FEDERATE_LIMITS),
         ("plan", PLAN_LIMITS),
         ("dashboard", DASHBOARD_LIMITS),
         ("doctor", DOCTOR_LIMITS),
@@ -197,13 +199,13 @@ def test_presets_choose_files_that_exist(command: str, name: str):
 
 @pytest.mark.parametrize(("command", "name"), PRESETS)
 def test_a_preset_is_of_one_command(command: str, name: str):
-    """The other command refuses it, and names its own."""
-    (other,) = {name for name, one in COMMANDS.items() if one.has_presets} - {command}
-    with pytest.raises(ConfigError) as refused:
-        compose(other, [f"preset={name}"])
-    (problem,) = refused.value.problems
-    assert problem.startswith(f"preset={name}: there is no such choice; choose one of ")
-    assert all(known in problem for known in choices(COMMANDS[other].presets))
+    """The other commands refuse it, and name their own."""
+    for other in {name for name, one in COMMANDS.items() if one.has_presets} - {command}:
+        with pytest.raises(ConfigError) as refused:
+            compose(other, [f"preset={name}"])
+        (problem,) = refused.value.problems
+        assert problem.startswith(f"preset={name}: there is no such choice; choose one of ")
+        assert all(known in problem for known in choices(COMMANDS[other].presets))
 
 
 def test_recipes_are_of_pairs_that_exist():
