@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..pipeline.seed import derive
 from ..search.decoupling import NO_HEAD, Decoupling
 from .config import SetupConfig, TrainConfig
 from .data import Data, data_from, load_data
+from .found import with_psi
 from .job import Objects, Task
 from .refusal import ConfigError
 
@@ -95,8 +96,16 @@ def task_of(data: Data) -> Task:
     return Task(data.name, data.classes, tuple(data.shape), dtype, dict(data.sizes))
 
 
-def build_network(config: SetupConfig, objects: Objects, task: Task) -> Network:
+def build_network(
+    config: SetupConfig, objects: Objects, task: Task, *, whole: bool = False
+) -> Network:
     """Make the network with its initial weights, on the CPU.
+
+    Args:
+        config: Says which.
+        objects: What a Python caller brought along.
+        task: What the data look like.
+        whole: Whether a user's module is taken as one layer, whatever it is made of.
 
     Raises:
         ConfigError: The model cannot be made, cut into layers, or loaded with ``model.weights``.
@@ -105,23 +114,35 @@ def build_network(config: SetupConfig, objects: Objects, task: Task) -> Network:
     weights = options.pop("weights", None)
     try:
         with seeded(config.seed, "network"):
-            network = _make(options, objects, task)
+            network = _make(options, objects, task, network_whole if whole else network_of)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model: {error}") from error
     if weights is not None:
         _load_weights(network, Path(weights))
-    if isinstance(config, TrainConfig) and config.predsim.inputs is not None:
+    if not isinstance(config, TrainConfig):
+        return network
+    if config.predsim.inputs is not None:
         # No other method may set it, so there are no heads that take the features for a width.
-        return dataclasses.replace(network, features=config.predsim.inputs)
-    return network
+        network = dataclasses.replace(network, features=config.predsim.inputs)
+    return with_psi(config, network, task)
 
 
-def _make(options: dict[str, Any], objects: Objects, task: Task) -> Network:
+def network_whole(module: nn.Module) -> Network:
+    """Describe a user's module that is never cut: it is one layer."""
+    return Network(type(module).__name__, module, (module,), nn.Identity())
+
+
+def _make(
+    options: dict[str, Any],
+    objects: Objects,
+    task: Task,
+    describe: Callable[[nn.Module], Network],
+) -> Network:
     channels = task.shape[0]
     if objects.network is not None:
-        return network_of(copy.deepcopy(objects.network))
+        return describe(copy.deepcopy(objects.network))
     if "_target_" in options:
         module = instantiate(options, "model", classes=task.classes, in_channels=channels)
         if not isinstance(module, nn.Module):
@@ -129,7 +150,7 @@ def _make(options: dict[str, Any], objects: Objects, task: Task) -> Network:
                 f"model._target_={options['_target_']} made a {type(module).__name__}; "
                 "it has to make a torch.nn.Module"
             )
-        return network_of(module)
+        return describe(module)
     if "python" in options:
         raise ConfigError(
             f"the run's network, a {options['python']}, was given in Python; give it again: "

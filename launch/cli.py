@@ -31,6 +31,12 @@ def _federate(words: Sequence[str]) -> int:
     return federate_command(words)
 
 
+def _partition(words: Sequence[str]) -> int:
+    from .partition.command import partition_command
+
+    return partition_command(words)
+
+
 def _bench(words: Sequence[str]) -> int:
     from .bench.command import bench_command
 
@@ -89,6 +95,7 @@ HANDLERS: dict[str, Handler] = {
     "train": _train,
     "search": _search,
     "federate": _federate,
+    "partition": _partition,
     "bench": _bench,
     "plan": _plan,
     "evaluate": _evaluate,
@@ -129,9 +136,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     """What is told in a message instead of a traceback; imported only when there is an error."""
     from ..pipeline.checkpoint import CheckpointError
     from ..search import DecouplingError, ProfileError
+    from ..search.psifile import PsiError
     from .data import DataError
 
-    return ConfigError, CheckpointError, DecouplingError, ProfileError, DataError
+    return ConfigError, CheckpointError, DecouplingError, ProfileError, PsiError, DataError
 
 
 def _dispatch(words: list[str]) -> int:

@@ -15,6 +15,8 @@ from .doctor.config import DoctorConfig
 from .doctor.limits import check_doctor
 from .federate.config import FederateConfig
 from .federate.limits import check_federate
+from .partition.config import PartitionConfig
+from .partition.limits import check_partition, infer_partition
 from .plan.config import PlanConfig
 from .plan.limits import check_plan, infer_plan
 from .refusal import ConfigError, Refusals, closest
@@ -22,7 +24,16 @@ from .search.config import SearchConfig
 from .search.limits import check_search
 from .training.limits import check_train, infer_train
 
-__all__ = ["COMMANDS", "CONF", "PRESET", "Command", "choices", "conf_text", "find_command"]
+__all__ = [
+    "BROUGHT",
+    "COMMANDS",
+    "CONF",
+    "PRESET",
+    "Command",
+    "choices",
+    "conf_text",
+    "find_command",
+]
 
 CONF = f"{__package__}.conf"
 """The package that holds the YAML files."""
@@ -78,6 +89,13 @@ COMMANDS: Mapping[str, Command] = {
         check_search,
         groups={"model": "resnet50", "data": "cifar10"},
     ),
+    "partition": Command(
+        PartitionConfig,
+        "partition",
+        check_partition,
+        groups={"model": "fixup_resnet8", "data": "cifar10", "psi": "affine"},
+        infer=infer_partition,
+    ),
     "federate": Command(
         FederateConfig,
         "federate",
@@ -94,6 +112,13 @@ COMMANDS: Mapping[str, Command] = {
     "dashboard": Command(DashboardConfig, "dashboard", check_dashboard, infer=infer_dashboard),
     "doctor": Command(DoctorConfig, "doctor", check_doctor),
 }
+
+
+BROUGHT: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("data", "input_selection"): {"model": "mlp_gelu", "psi": "mask"},
+}
+"""Choices that bring those of other groups with them, unless these are typed: vectors have another
+network than images."""
 
 
 def find_command(name: str) -> Command:

@@ -16,7 +16,7 @@ class Committer:
 
     Args:
         job: The run.
-        best: Step and validation accuracy of the best checkpoint so far.
+        best: Step and rating of the best checkpoint so far.
     """
 
     def __init__(self, job: Job) -> None:
@@ -30,11 +30,11 @@ class Committer:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and validation accuracy of the best checkpoint so far."""
+        """Step and rating of the best checkpoint so far."""
         return self._best
 
     def evaluated(self, step: int, accuracy: float) -> None:
-        """Note the validation accuracy after ``step``; it comes before the last shard."""
+        """Note the rating after ``step``, its validation accuracy; before the last shard."""
         self._accuracies[step] = accuracy
 
     def add(self, step: int, part: int, shards: Sequence[Shard]) -> dict[str, Any] | None:
@@ -54,7 +54,7 @@ class Committer:
             return None
         del self._shards[step]
         accuracy = self._accuracies.get(step)
-        facts = {**self._job.facts, "validation_accuracy": accuracy}
+        facts = {**self._job.facts, self._job.rating: accuracy}
         try:
             checkpoint = self._checkpoints.commit(
                 step, facts, [shard for part in sorted(parts) for shard in parts[part]]
@@ -100,7 +100,7 @@ class Committer:
                 facts = self._checkpoints.read(self._checkpoints.path(step)).facts
             except CheckpointError:
                 continue
-            accuracy = facts.get("validation_accuracy")
+            accuracy = facts.get(self._job.rating)
             if accuracy is not None and (best is None or accuracy > best[1]):
                 best = (step, accuracy)
         return best

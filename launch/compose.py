@@ -23,11 +23,12 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from .commands import COMMANDS, CONF, PRESET, Command, choices, conf_text, find_command
+from .commands import BROUGHT, COMMANDS, CONF, PRESET, Command, choices, conf_text, find_command
 from .config import TrainConfig
 from .configfile import config_from_yaml, config_to_yaml
 from .keys import TARGET, Keys, flatten
 from .overrides import Assignment, read
+from .partition.config import PartitionConfig
 from .plan.config import PlanConfig
 from .refusal import ConfigError, Refusals, closest
 from .schema import build, sections
@@ -54,6 +55,8 @@ _LOCK = threading.Lock()
 def compose(name: Literal["train"], overrides: Sequence[str]) -> TrainConfig: ...
 @overload
 def compose(name: Literal["search"], overrides: Sequence[str]) -> SearchConfig: ...
+@overload
+def compose(name: Literal["partition"], overrides: Sequence[str]) -> PartitionConfig: ...
 @overload
 def compose(name: Literal["plan"], overrides: Sequence[str]) -> PlanConfig: ...
 @overload
@@ -173,7 +176,7 @@ def _choose(
     """Return the file of every group that has one; a refused choice has none."""
     preset = _choose_preset(entry, chosen, refusals)
     made = {}
-    for group, default in {**entry.groups, **_groups_of(preset)}.items():
+    for group, default in {**_defaults(entry, chosen), **_groups_of(preset)}.items():
         known = choices(group)
         if group not in chosen:
             made |= {} if group in replaced else {group: default}
@@ -190,6 +193,15 @@ def _choose(
                 f" {group}.{TARGET}=package.Class{closest(chosen[group].word, known)}",
             )
     return made | preset
+
+
+def _defaults(entry: Command, chosen: Mapping[str, Assignment]) -> dict[str, str]:
+    """Return the file of every group of which none is typed, by what is typed of others."""
+    defaults = dict(entry.groups)
+    for (group, word), brought in BROUGHT.items():
+        if group in chosen and chosen[group].word == word:
+            defaults |= {name: one for name, one in brought.items() if name in defaults}
+    return defaults
 
 
 def _choose_preset(
@@ -220,17 +232,18 @@ def _groups_of(preset: Mapping[str, str]) -> dict[str, str]:
 def _files(name: str, chosen: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     """Return the defaults with the chosen files over them, as plain data that nobody may change.
 
-    After the primary file comes the recipe of the pair, such as ``recipe/resnet18-digits.yaml``,
-    and last of all the preset.
+    After the primary file comes the recipe of the pair, such as ``recipe/resnet18-digits.yaml``
+    (of other commands than train ``recipe/COMMAND/...``), and last of all the preset.
     """
     entry, made = COMMANDS[name], dict(chosen)
     defaults = asdict(entry.config())
     for group in set(entry.groups) - sections(entry.config):
         del defaults[group]  # a free mapping: its keys are those of the chosen file
     overrides = [f"{g}={made[g]}" if g in made else f"~{g}" for g in entry.groups]
-    pair = "-".join(made.get(group, "") for group in entry.groups)
-    if pair in choices("recipe"):
-        overrides.append(f"+recipe={pair}")
+    pair = "-".join(made.get(group, "") for group in ("model", "data"))
+    recipes = "recipe" if entry.primary == "train" else f"recipe/{entry.primary}"
+    if pair in choices(recipes):
+        overrides.append(f"+{recipes}={pair}")
     if entry.presets in made:
         overrides.append(f"+{entry.presets}={made[entry.presets]}")
     with hydra_session():

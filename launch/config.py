@@ -52,6 +52,7 @@ class DataConfig:
     normalize: bool = True
     validation: float = 0.1
     train_examples: int | None = None
+    rotate: bool = False
     classes_per_batch: int | None = None
     classes_until: int | None = None
     workers: int = 2
@@ -192,6 +193,8 @@ class TrainConfig(RunConfig):
     cuts: list[int] | None = None
     ablation: str | None = None
     heads: Any = None
+    psi: str | None = None
+    psi_samples: int | None = None
     runtime: str = "pipeline"
     predsim: PredSimConfig = field(default_factory=PredSimConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

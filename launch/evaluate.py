@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..pipeline.seed import derive, set_seed
 from ..search.decoupling import NO_HEAD
 from .folder import RunFolder
 from .options import read_options, run_folder
@@ -94,6 +95,7 @@ def evaluate_restored(restored: Restored, split: str, *, device: torch.device) -
     together = 0
     examples = 0
     batch_size = restored.config.evaluate.batch_size or restored.config.train.batch_size
+    set_seed(derive(restored.config.seed, "evaluate", split), device)
     for x, y in restored.data.evaluation(split, batch_size=batch_size):
         h, y = x.to(device), y.to(device)
         votes = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.hyperparameters import AUGMENTATIONS, Psi
 from .options import read_options, run_folder
 from .restore import Restored, export_path, restore
 
@@ -28,8 +29,28 @@ def export_command(words: Sequence[str]) -> int:
     os.replace(part, path)
     step = restored.checkpoint.step
     print(f"{path}: {restored.network.name} after step {step} ({which} checkpoint)")
+    if restored.psi is not None:
+        print(_belongs(restored.psi))
     print(_how_to_load(restored, path))
     return 0
+
+
+def _belongs(psi: Psi) -> str:
+    """Say which hyperparameters are part of what was written."""
+    if psi.kind in AUGMENTATIONS:
+        copies = "one changed copy" if psi.samples == 1 else f"{psi.samples} changed copies"
+        return (
+            f"it has the {psi.kind} changes of images in it (change.*), drawn anew in each call, "
+            f"in evaluation too, and answers from {copies} of each image; the network is network.*"
+        )
+    if psi.kind == "mask":
+        return (
+            "it multiplies its inputs by the mask's probabilities (change.*); the network is "
+            "network.*"
+        )
+    if psi.kind == "dropout":
+        return "its dropouts have the rates that were found (*.keep); evaluation drops nothing"
+    return f"the hyperparameters ({psi.kind}) are parameters of the network itself"
 
 
 def _how_to_load(restored: Restored, path: Path) -> str:
@@ -39,11 +60,25 @@ def _how_to_load(restored: Restored, path: Path) -> str:
         make = f"network = {name}(...)  # {model['_target_']}"
     else:
         options = {key: value for key, value in model.items() if key not in ("name", "weights")}
-        arguments = ", ".join(f"{key}={value!r}" for key, value in options.items() if value)
         data = restored.data
+        size = data.shape[-1] if len(data.shape) == 3 else 1
+        given = {"classes": data.classes, "in_channels": data.shape[0], "size": size}
+        known = {**given, **{key: value for key, value in options.items() if value}}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in known.items())
         make = (
             "from blockstep.models import make_network\n"
-            f"network = make_network({model['name']!r}, classes={data.classes}, "
-            f"in_channels={data.shape[0]}, size={data.shape[-1]}, {arguments}).module"
+            f"network = make_network({model['name']!r}, {arguments}).module"
+        )
+    if restored.psi is not None and restored.psi.kind != "none":
+        shape = tuple(restored.data.shape)
+        make = (
+            f"from blockstep.models import Network\n{make}\n"
+            "network = Network('own', network, (network,), torch.nn.Identity())"
+            if "_target_" in model
+            else make.removesuffix(".module")
+        )
+        make += (
+            "\nfrom blockstep.models.hyperparameters import Psi, attach\n"
+            f"network = attach(network, {restored.psi!r}, shape={shape}).module"
         )
     return f"\nimport torch\n{make}\nnetwork.load_state_dict(torch.load({str(path)!r}))\n"

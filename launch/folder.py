@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "pareto.json"
 
     @property
+    def psi(self) -> Path:
+        """The hyperparameters that a partitioned training found."""
+        return self.path / "psi.json"
+
+    @property
     def ranks(self) -> Path:
         """Rank, pid and host of every process, in a training its stage."""
         return self.path / "ranks.json"
@@ -113,6 +118,11 @@ class RunFolder:
     def checkpoints(self) -> Checkpoints:
         """The run's checkpoints."""
         return Checkpoints(self.path / "checkpoints")
+
+    @property
+    def samples(self) -> Path:
+        """Real images, as they are and as the learned augmentation changes them."""
+        return self.path / "augmentation.png"
 
     def picture(self, name: str) -> Path:
         """A picture of what was found."""

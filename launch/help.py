@@ -62,6 +62,14 @@ USAGES: Mapping[str, Usage] = {
         " cores. Under torchrun the ranks share search.samples. The keys below stand with their"
         " defaults.",
     ),
+    "partition": Usage(
+        "[key=value ...]",
+        "learn hyperparameters in one run, without a validation set (partitioned networks)",
+        "Writes psi.json, which `blockstep train psi=FILE` retrains with. The defaults are those of"
+        " the paper's CIFAR experiments; data=input_selection is the task of its Figure 2, in a"
+        " minute. With ranks=C each process owns one of C partitions; under torchrun its processes"
+        " do. The keys below stand with their defaults.",
+    ),
     "federate": Usage(
         "[key=value ...]",
         "federated training that learns its hyperparameters on the way (partitioned networks)",
@@ -130,6 +138,7 @@ _EXAMPLES = (
     ),
     ("resume a run", "blockstep train name=first resume=auto"),
     ("find where to cut", "blockstep search preset=small name=cuts"),
+    ("learn which inputs count", "blockstep partition data=input_selection name=inputs"),
     (
         "predict speed and memory on other devices",
         "blockstep plan model=resnet152 data=imagenet blocks=[2,4,8] devices=8",
@@ -139,9 +148,10 @@ _EXAMPLES = (
 _HEADINGS = {
     "model": "the network",
     "data": "the data set, and how its examples become batches",
+    "psi": "what is learned as hyperparameters, and how",
 }
 
-_EXPLAINS = {"data": "digits"}
+_EXPLAINS = {"data": "digits", "psi": "affine"}
 """The file of a section that has all of its keys, with their comments."""
 
 _OPTIONS = (
@@ -313,10 +323,9 @@ def _group_keys(group: str) -> list[Entry]:
 
 
 def _choice(group: str) -> list[str]:
-    rows = [
-        (f"{group}=NAME", " | ".join(choices(group))),
-        (f"{group}._target_=package.Class", f"your own class, which gets the {group}.* you type"),
-    ]
+    own = f"your own class, which gets the {group}.* you type"
+    rows = [(f"{group}=NAME", " | ".join(choices(group)))]
+    rows += [] if group == "psi" else [(f"{group}._target_=package.Class", own)]
     return _table(rows)
 
 

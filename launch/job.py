@@ -106,6 +106,11 @@ class Job(ABC):
         """How many ranks or stages each contribute files to a checkpoint."""
 
     @property
+    def rating(self) -> str:
+        """What checkpoints are rated by, as their manifest calls it; the highest is the best."""
+        return "validation_accuracy"
+
+    @property
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What a checkpoint of this run belongs to; compared on resume."""

@@ -28,7 +28,7 @@ class Keys:
     Args:
         config: The dataclass of the command.
         groups: Keys that choose a file: a free mapping (``model``) or a section with the fields
-            ``name`` and ``target`` (``data``).
+            ``name`` and, where it may be a user's own class, ``target`` (``data``).
         base: The composed values before anything that was typed.
         replaced: The groups for which ``GROUP._target_`` was typed. Their other keys go to the
             class, except those that the section has itself.
@@ -49,7 +49,7 @@ class Keys:
 
     def _add_section(self, group: str, replaced: bool) -> None:
         target = f"{group}.target"
-        del self._kinds[target]
+        self._kinds.pop(target, None)
         self._hints[target] = f"write {group}.{TARGET}=package.Class"
         if replaced:
             self._homes[group] = target

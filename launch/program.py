@@ -28,6 +28,7 @@ PROGRAMS: Mapping[str, str] = {
     "train": "training",
     "search": "search",
     "federate": "federate",
+    "partition": "partition",
 }
 """Where the program of each command is; imported when it is wanted."""
 

@@ -26,6 +26,7 @@ from .assembly import build_criterion, build_data, build_heads, build_network, t
 from .config import TrainConfig
 from .configfile import config_from_yaml
 from .folder import RunFolder
+from .found import keep_psi
 from .job import Objects
 from .refusal import ConfigError
 from .training.blocks import build_block
@@ -62,7 +63,7 @@ def similarities(folder: RunFolder, *, batches: int, device: torch.device) -> li
     Raises:
         ConfigError: The run has no checkpoint, or no gradients of its own.
     """
-    config = config_from_yaml(folder.config.read_text(), "train")
+    config = keep_psi(config_from_yaml(folder.config.read_text(), "train"), folder)
     decoupling = Decoupling.load(folder.decoupling)
     _check(config, decoupling, folder)
     checkpoints = folder.checkpoints

@@ -198,6 +198,8 @@ class Block:
             # What is evaluated is what is saved.
             self.replicas.level(list(self.modules.values()))
             self._examination.begin(message.text)
+            # The same in all blocks: threads of one process share what they draw from.
+            set_seed(derive(self.place.seed, "evaluate", message.text), self.place.device)
             return message
         if message.kind == Kind.EVALUATED:
             self._examination.end(message.step)

@@ -30,6 +30,9 @@ __all__ = ["Receiver", "Sender"]
 
 CLOSE_SECONDS = 5.0
 
+TRAINED = (Kind.BATCH, Kind.ERROR_SIGNAL, Kind.VALUES, Kind.GRADIENT)
+"""Messages of training, whose bytes are counted."""
+
 
 class Sender:
     """The producer's end of an edge.
@@ -132,7 +135,7 @@ class Sender:
         dist.send(buffer, self._connection.edge.target, group=self._connection.headers)
         for tensor, spec in zip(message.tensors, header.specs, strict=True):
             self._transfer.send(tensor, spec, ready)
-        if message.kind in (Kind.BATCH, Kind.ERROR_SIGNAL):
+        if message.kind in TRAINED:
             self.trained_bytes += header.nbytes
 
 

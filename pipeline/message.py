@@ -88,6 +88,12 @@ class Kind(enum.IntEnum):
     ERROR_SIGNAL = 8
     """The gradient of the loss with respect to what the taking stage handed on; it travels
     against the direction of all others, over links of its own."""
+    VALUES = 9
+    """A partition's weights as they are after this step, for a rank that has a copy of them."""
+    GRADIENT = 10
+    """The gradient of the hyperparameters of this step, for a rank that has a copy of them."""
+    HORIZON = 11
+    """The taking rank may go on up to this step."""
 
 
 @dataclass(frozen=True)

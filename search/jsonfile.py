@@ -32,21 +32,25 @@ class Format:
 
     Attributes:
         what: Its name in messages, e.g. ``"decoupling"``.
-        version: The number that this version of the package writes and reads.
+        version: The number that this version of the package writes and reads; None: the files
+            have no number.
         required: Keys that it must have.
         optional: Keys that it may have.
         error: What is raised when a file or a value breaks the rules.
+        max_bytes: Size of the largest file that is read.
     """
 
     what: str
-    version: int
+    version: int | None
     required: frozenset[str]
     optional: frozenset[str]
     error: type[ValueError]
+    max_bytes: int = MAX_BYTES
 
     def dumps(self, values: Mapping[str, Any]) -> str:
         """Return the text of a file with ``values`` that were checked before."""
-        return json.dumps({"format": self.version, **values}, indent=1, allow_nan=False)
+        version = {} if self.version is None else {"format": self.version}
+        return json.dumps({**version, **values}, indent=1, allow_nan=False)
 
     def save(self, path: Path | str, text: str) -> None:
         """Write what :meth:`dumps` returned so that a reader sees all of it or nothing.
@@ -54,9 +58,9 @@ class Format:
         Raises:
             OSError: It cannot be written; an older file stays as it was.
         """
-        if len(text) > MAX_BYTES:
+        if len(text) > self.max_bytes:
             raise self.error(
-                f"a {self.what} of {len(text)} bytes is more than a reader takes, {MAX_BYTES}"
+                f"a {self.what} of {len(text)} bytes is more than a reader takes, {self.max_bytes}"
             )
         write_atomically(Path(path), text)
 
@@ -78,8 +82,8 @@ class Format:
         Raises:
             error: It is not JSON, not an object, of another format, or has other keys.
         """
-        if len(text) > MAX_BYTES:
-            raise self.error(f"it has {len(text)} characters; at most {MAX_BYTES} are read")
+        if len(text) > self.max_bytes:
+            raise self.error(f"it has {len(text)} characters; at most {self.max_bytes} are read")
         try:
             values = json.loads(
                 text,
@@ -147,19 +151,23 @@ class Format:
             if not path.is_file():
                 raise self.error("there is no such file; give the path of a file that exists")
             with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+                data = file.read(self.max_bytes + 1)
         except (OSError, ValueError) as error:
             if isinstance(error, self.error):
                 raise
             raise self.error(f"it cannot be read: {error}") from error
-        if len(data) > MAX_BYTES:
-            raise self.error(f"it is larger than {MAX_BYTES} bytes; a {self.what} is far smaller")
+        if len(data) > self.max_bytes:
+            raise self.error(
+                f"it is larger than {self.max_bytes} bytes; a {self.what} is far smaller"
+            )
         try:
             return data.decode()
         except UnicodeDecodeError as error:
             raise self.error(f"it is not a {self.what} in JSON: {error}") from error
 
     def _check_version(self, values: dict[str, Any]) -> None:
+        if self.version is None:
+            return
         if "format" not in values:
             raise self.error(
                 f"it has no key format; a {self.what} of this version has format {self.version}"

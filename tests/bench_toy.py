@@ -3,11 +3,13 @@
     python tests/bench_toy.py                             fixed masks: L_ML by the number of inputs
     python tests/bench_toy.py --inputs 12 15 16 30 --seeds 0 --steps 1500
     python tests/bench_toy.py --learn                     learned mask, four chunks
+    python tests/bench_toy.py --laplace --steps 2000      a diagonal Laplace approximation instead
 
 Fixed masks: the network sees the first K of 30 inputs, of which 15 tell the class; eight equal
 chunks, 3,000 examples, Adam 1e-3, batch 256, weight decay 3e-4 for every partition; the best L_ML
 of the run, every 100 steps, beside the log-likelihood of the training examples at the end. Learned
-mask: concrete, temperature 0.5, one per example. One thread.
+mask: concrete, temperature 0.5, one per example. Laplace: one network on all examples, the marginal
+likelihood after the last step, with the prior that the weight decay is. One thread.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from blockstep.search.partitioned import (
     TensorExamples,
     log_likelihood,
 )
+from blockstep.search.partitioned.laplace import laplace_likelihood
+from blockstep.search.partitioned.peers import PeerTraining
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -103,12 +107,35 @@ def learned(options: argparse.Namespace, seed: int) -> None:
             )
 
 
+def laplace(options: argparse.Namespace, seed: int, inputs: int) -> float:
+    """Return the approximate log marginal likelihood of a network with so many inputs."""
+    x, y = examples(seed)
+    x = x.clone()
+    x[:, inputs:] = 0
+    torch.manual_seed(seed)
+    network = make_network("mlp_gelu", classes=2, in_channels=30, size=1, hidden=options.hidden)
+    run = PeerTraining(
+        partition(network.module, [1.0], seed=seed),
+        TensorExamples(x, y),
+        Chunks(len(y), [1.0], seed=seed),
+        method="plain",
+        settings=Settings(weights=WEIGHTS, decay_scaling="none", keep_best=False),
+        seed=seed,
+    )
+    for _ in range(options.steps):
+        run.advance()
+    network.module.load_state_dict(run.model.subnetwork_state())
+    prior = WEIGHTS.weight_decay * len(y)
+    return laplace_likelihood(network.module, TensorExamples(x, y), prior=prior)
+
+
 def main() -> None:
     """Measure and print one line per training."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--learn", action="store_true")
+    parser.add_argument("--laplace", action="store_true")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -121,6 +148,12 @@ def main() -> None:
             learned(options, seed)
             continue
         best: dict[int, float] = {}
+        if options.laplace:
+            for inputs in options.inputs:
+                best[inputs] = laplace(options, seed, inputs)
+                print(f"seed {seed}, {inputs} inputs: Laplace {best[inputs]:.1f}", flush=True)
+            print(f"seed {seed}: Laplace selects {max(best, key=lambda n: best[n])} inputs")
+            continue
         for inputs in options.inputs:
             began = time.perf_counter()
             best[inputs], step, likelihood = fixed(options, seed, inputs)

@@ -6,6 +6,7 @@
     Replay       the same of what stages learn from again
     GPUs         the same of the GPU that a stage has
     Replicas     a table: a row for each rank
+    Partition    L_ML | every hyperparameter | each rank's losses, speed and ages | pictures
     Search       alpha by layer | beta by head, a line per layer | pictures
     Federation   losses, hyperparameters, bytes and clients over rounds
     Bench        the table, its pictures, bars by method
@@ -26,6 +27,9 @@ __all__ = ["COLUMNS", "LAYOUT"]
 
 PICTURES = ("alpha", "course", "heads", "tradeoff")
 """What a search draws."""
+
+FOUND = ("mask", "augmentation")
+"""What a partitioned training draws, one of them."""
 
 COLUMNS = ("test_accuracy", "images_per_second", "speedup_vs_backprop", "efficiency")
 """Figures of a run's summary that stand beside its name in the list of runs."""
@@ -120,6 +124,31 @@ GPUS = Section(
 
 REPLICAS = Section("Replicas", [Table("every rank of every run", ("replicas",))], columns=1)
 
+PARTITION = Section(
+    "Partitioned networks",
+    [
+        Lines("L_ML, nats", ("objective/L_ML",)),
+        Family("terms of L_ML by chunk", pattern=r"^objective/chunk_\d+$"),
+        Family("hyperparameters", pattern="^psi/"),
+        *(
+            Family(title, pattern=rf"^partition/\d+/{figure}$")
+            for title, figure in (
+                ("loss of the weights, by rank", "loss"),
+                ("loss of the hyperparameters, by rank", "hyper_loss"),
+                ("images per second, by rank", "images_per_second"),
+                ("busy, seconds per step", "busy"),
+                ("waiting, seconds per step", "wait_in"),
+                ("age of psi, steps", "psi_age"),
+                ("age of copies of weights, steps", "weights_age"),
+                ("memory of the process, bytes", "memory_bytes"),
+                ("learning rate", "lr"),
+            )
+        ),
+        Media("what was found", tuple(f"psi_{name}" for name in FOUND)),
+    ],
+    is_open=False,
+)
+
 SEARCH = Section(
     "Search",
     [
@@ -181,6 +210,7 @@ LAYOUT: Sequence[Section] = (
     REPLAY,
     GPUS,
     REPLICAS,
+    PARTITION,
     SEARCH,
     FEDERATION,
     BENCH,

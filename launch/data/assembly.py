@@ -15,6 +15,7 @@ from .labels import check_labels
 from .memory import MemoryData
 from .part import MemoryPart, Parts, Statistics, StreamPart
 from .preparation import ImagePreparation, Preparation, Unprepared
+from .rotation import draw_angles, rotate
 from .split import divide
 from .stream import StreamData
 
@@ -70,9 +71,13 @@ def _in_memory(
     if _are_images(held["train"].x[0]):
         statistics = statistics or Statistics.of(held["train"].x)
         held, notes = _padded(parts, held, config)
+        if config.rotate:
+            held = {split: _rotated(split, part) for split, part in held.items()}
+            notes += ("each image is turned once, by any angle",)
         shape = tuple(held["train"].x.shape[1:])
-    elif config.size is not None:
-        raise DataError(f"data.size={config.size}: the examples are no images of bytes")
+    elif config.size is not None or config.rotate:
+        key = "rotate=true" if config.rotate else f"size={config.size}"
+        raise DataError(f"data.{key}: the examples are no images of bytes")
     return MemoryData(
         held,
         _facts(parts, config, shape, notes),
@@ -90,6 +95,11 @@ def _streamed(
     seed: int,
     device: torch.device,
 ) -> StreamData:
+    if config.rotate:
+        raise DataError(
+            f"data.rotate=true: {parts.name} is read while training; only data sets in memory are "
+            "turned"
+        )
     train = streamed["train"]
     example, _ = train.fetch(train.keys[0], None)
     return StreamData(
@@ -100,6 +110,11 @@ def _streamed(
         device=device,
         workers=config.workers,
     )
+
+
+def _rotated(split: str, part: MemoryPart) -> MemoryPart:
+    """Images that are each turned by an angle of their own, whatever the seed of the run."""
+    return MemoryPart(rotate(part.x, draw_angles(len(part), split)), part.labels)
 
 
 def _facts(

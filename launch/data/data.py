@@ -66,6 +66,21 @@ class Data(Protocol):
         """
         ...
 
+    def pick(
+        self, split: str, indices: Tensor, *, step: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the examples of a split with these numbers, int64 (B,).
+
+        Args:
+            split: the part.
+            indices: from 0 to the size of the split - 1, in any order, also repeated.
+            step: augments them as in this training step; None: not at all.
+
+        Raises:
+            DataError: there is no such split, or it is empty.
+        """
+        ...
+
     def class_sizes(self, split: str) -> list[int] | None:
         """How many examples of each class a split has; None where that is not known beforehand.
 

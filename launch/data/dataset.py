@@ -130,6 +130,16 @@ class DataSet(ABC, Generic[P]):
         )
         return self._drawing(split, order, start)
 
+    def pick(
+        self, split: str, indices: Tensor, *, step: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`.data.Data.pick`."""
+        self._size(split)
+        x, y = next(self._batches([Selection(split, indices, step)]))
+        if step is None:
+            return self._preparation.evaluate(x), y
+        return self._preparation.train(x, step), y
+
     def class_sizes(self, split: str) -> list[int] | None:
         """See :meth:`.data.Data.class_sizes`."""
         self._size(split)

@@ -91,6 +91,13 @@ def _clients(config: FederateConfig, refusals: Refusals) -> None:
             "a client's batches hold what it has; make clients differ with federate.skew=labels and"
             " a smaller federate.alpha",
         )
+    if config.data.rotate and settings.skew == "rotation":
+        refusals.add(
+            "data.rotate",
+            True,
+            "federate.skew=rotation turns the images already, each by its client's angles; leave"
+            " one of them out",
+        )
     examples = config.data.train_examples
     if examples is not None and examples < settings.clients:
         refusals.add(

@@ -63,6 +63,10 @@ def _sentence(record: Mapping[str, Any]) -> object:
         together = f"; ensemble {percent_text(vote)}" if vote is not None else ""
         told = f"{record['split']} accuracy by block {blocks}{together}"
         return f"{told} (took {seconds_text(record['seconds'])})"
+    if event == "objective":
+        objective = number(record["objective"])
+        told = "evaluated" if objective is None else f"L_ML {objective:,.2f} nats"
+        return f"{told} (took {seconds_text(record['seconds'])})"
     if event == "checkpoint":
         unit = byte_unit(record["bytes"])
         size = number_text(record["bytes"] / unit.size, unit.name)

@@ -132,6 +132,11 @@ class History:
         return self.setting("federate.method") is not None
 
     @property
+    def is_partition(self) -> bool:
+        """Whether it is a partitioned training."""
+        return self.setting("partition.kind") is not None
+
+    @property
     def steps_wanted(self) -> int | None:
         """The last step of the whole run."""
         keys = ("train.steps", "search.steps") if self.is_search else ("train.steps",)

@@ -77,11 +77,11 @@ def banner(kind: str, title: str, text: object = "") -> Markup:
 
 
 def _policy(script: str) -> str:
-    """Return what the browser may do with this page: its own script and style, no loading."""
+    """Return what the browser may do with this page: its own script, style and pictures."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -8,6 +8,7 @@ from .federating import federation_sections
 from .history import History
 from .markup import NOTHING, Markup, element, join
 from .page import banner, page, section
+from .partitioning import partition_sections
 from .scale import day_text, number_text, percent_text, seconds_text
 from .searching import search_sections
 from .series import number
@@ -41,9 +42,14 @@ def portrait(history: History) -> str:
 
 
 def _own_sections(history: History) -> list[Markup]:
+    """Return what only the runs of its command have."""
     if history.is_search:
         return search_sections(history)
-    return federation_sections(history) if history.is_federation else _training(history)
+    if history.is_partition:
+        return partition_sections(history)
+    if history.is_federation:
+        return federation_sections(history)
+    return _training(history)
 
 
 def _training(history: History) -> list[Markup]:
@@ -61,14 +67,13 @@ def _training(history: History) -> list[Markup]:
 def _header(history: History) -> Markup:
     status = history.status
     look = STATUS_LOOK.get(status.kind, "plain")
-    blocks = len(history.blocks())
+    blocks = 0 if history.is_partition else len(history.blocks())
     runtime = history.summary.get("runtime") or history.setting("runtime")
     device = history.summary.get("device") or history.setting("device")
     threads = history.setting("train.threads")
     facts = [
         f"{history.network} on {history.data}",
-        "a search" if history.is_search else f"method {history.method}",
-        "a federation" if history.is_federation else None,
+        _kind(history),
         f"{blocks} block{'s' * (blocks != 1)}" if blocks else None,
         f"runtime {runtime}" if runtime else None,
         f"batches of {batch}" if (batch := history.setting("train.batch_size")) else None,
@@ -83,6 +88,16 @@ def _header(history: History) -> Markup:
         element("p", DOT.join(fact for fact in facts if fact), class_="facts"),
         element("p", DOT.join(_course(history)), class_="note"),
     )
+
+
+def _kind(history: History) -> str:
+    if history.is_search:
+        return "a search"
+    if history.is_partition:
+        return f"a partitioned training, psi={history.setting('psi.name')}"
+    if history.is_federation:
+        return "a federation"
+    return f"method {history.method}"
 
 
 def _course(history: History) -> list[str]:

@@ -15,6 +15,7 @@ from .series import Series, number
 __all__ = [
     "GPU",
     "MAX_STAGES",
+    "PARTITION",
     "PSI",
     "REPLAY",
     "ROUND",
@@ -65,6 +66,18 @@ ROUND = (
 
 PSI = "psi/"
 """Before MODULE/NAME/PLACE of a hyperparameter's number, among these series."""
+PARTITION = (
+    "loss",
+    "hyper_loss",
+    "lr",
+    "images_per_second",
+    "busy",
+    "wait_in",
+    "weights_age",
+    "psi_age",
+    "memory_bytes",
+)
+"""What the records of each rank of a partitioned training may have."""
 
 PHASES = ("pretrain", "search")
 OUTER = ("event", "step", "loss", "accuracy", "alpha", "beta")
@@ -113,7 +126,7 @@ class Clock:
             self._base, self._begin = self._checkpoints.get(step, self._now), time
         elif self._begin is None or (event == "measured" and not self._trained):
             self._begin = time
-        self._trained = self._trained or event == "train"
+        self._trained = self._trained or event in ("train", "partition")
         self._now = self._base + max(0.0, time - self._begin)
         if event == "checkpoint":
             self._checkpoints[step] = self._now
@@ -163,6 +176,8 @@ class Recording:
         phases: Per phase of a search what it reported, over its steps.
         rounds: What the rounds of a federation told; ``psi/change/rotation/1`` is a hyperparameter.
         outer: Records of outer steps as they are, with alpha and beta: all, or evenly chosen.
+        parties: Per rank of a partitioned training what it reported, over steps.
+        objectives: Its evaluations with L_ML and psi, as they are: all, or evenly chosen.
         events: What else happened.
         lines: How many records were read.
         damaged: How many lines could not be read; the one being written counts too.
@@ -173,6 +188,8 @@ class Recording:
     phases: dict[str, Series] = field(default_factory=dict)
     rounds: Series | None = None
     outer: list[dict[str, Any]] = field(default_factory=list)
+    parties: dict[int, Series] = field(default_factory=dict)
+    objectives: list[dict[str, Any]] = field(default_factory=list)
     events: Events = field(default_factory=Events)
     lines: int = 0
     damaged: int = 0
@@ -196,10 +213,15 @@ class Recording:
         if event == "round":
             self._round(record)
             return
+        if event == "partition":
+            self._partition(record)
+            return
         if event in ("start", "resume"):
             self._cut(number(record.get("step")) or 0)
         elif event == "evaluation":
             self._evaluation(record, seconds)
+        elif event == "objective":
+            self._objective(record)
         self.events.add(seconds, record)
 
     def _train(self, record: Mapping[str, Any]) -> None:
@@ -243,6 +265,25 @@ class Recording:
         if record["event"] == "search":
             self._keep_outer(step, {name: record.get(name) for name in OUTER})
 
+    def _partition(self, record: Mapping[str, Any]) -> None:
+        rank, step = record.get("rank"), number(record.get("step"))
+        if type(rank) is not int or not 0 <= rank < MAX_STAGES or step is None:
+            self.damaged += 1
+            return
+        series = self.parties.setdefault(rank, Series(PARTITION))
+        series.add(step, tuple(map(record.get, PARTITION)))
+
+    def _objective(self, record: dict[str, Any]) -> None:
+        psi = record.get("psi")
+        step = number(record.get("step"))
+        if step is None or not isinstance(psi, dict) or sum(map(_size, psi.values())) > MAX_TABLE:
+            self.damaged += 1
+            return
+        self.objectives = [one for one in self.objectives if one["step"] < step]
+        self.objectives.append({**record, "step": step})
+        if len(self.objectives) > MAX_OUTER:
+            self.objectives = self.objectives[::2]
+
     def _keep_outer(self, step: float, record: dict[str, Any]) -> None:
         alpha, beta = record["alpha"], record["beta"]
         if max(_size(alpha), _size(beta)) > MAX_TABLE:
@@ -269,8 +310,10 @@ class Recording:
         series.add(step, [row.get(name) for name in series.names])
 
     def _cut(self, step: float) -> None:
-        for series in (*self.stages.values(), *self.evaluations.values()):
+        every = (*self.stages.values(), *self.evaluations.values(), *self.parties.values())
+        for series in every:
             series.cut(step)
+        self.objectives = [one for one in self.objectives if one["step"] <= step]
 
 
 def read_recording(path: Path) -> Recording:

@@ -35,6 +35,7 @@ def announcement(preparation: TrainPreparation) -> str:
         f"({epochs:.1f} epochs), link bound {config.pipeline.queue_messages} messages, "
         f"{config.pipeline.queue_bytes / 2**20:.0f} MiB",
         *stage_lines(preparation),
+        *([] if config.psi is None else [f"  psi: as found in {config.psi}, fixed"]),
         *_replay_lines(config),
         _disk_line(preparation),
         *(f"  {note}" for note in preparation.notes),

@@ -332,6 +332,17 @@ def _shape(config: TrainConfig, refusals: Refusals) -> None:
     refusals.add("pipeline.microbatches", parts, f"with {runtime} must be {wanted}; give {fits}")
 
 
+def _psi(config: TrainConfig, refusals: Refusals) -> None:
+    if config.psi == "":
+        refusals.add("psi", "", "must not be empty")
+    if config.psi_samples is not None and config.psi is None:
+        refusals.add(
+            "psi_samples",
+            config.psi_samples,
+            "is of what psi=FILE has, which is null; give that too, or leave it out",
+        )
+
+
 def _profile(config: TrainConfig, refusals: Refusals) -> None:
     stage = config.profile.stage
     if stage is not None and stage > config.blocks:
@@ -424,6 +435,7 @@ LIMITS = Limits(
     ranges={
         **RANGES,
         "blocks": COUNT,
+        "psi_samples": COUNT,
         "predsim.beta": Range(low=0, high=1),
         "predsim.inputs": COUNT,
         "replay.batches": OR_NONE,
@@ -451,6 +463,7 @@ LIMITS = Limits(
         _replay,
         _delay,
         _schedule,
+        _psi,
         _profile,
         _replicas,
     ),

@@ -32,6 +32,7 @@ from ..configfile import config_from_yaml, config_to_yaml
 from ..data import Data
 from ..devices import threads_per_rank
 from ..folder import RunFolder, default_name
+from ..found import adopt_psi, keep_psi
 from ..job import Objects
 from ..measurement import measure_profile
 from ..membership import Membership
@@ -131,6 +132,7 @@ def prepare(
     _check_blocks(decoupling, network)
     if create:
         folder.create()
+        adopt_psi(config, folder)
         folder.config.write_text(config_to_yaml(config))
         decoupling.save(folder.decoupling)
     notes += _notes(config)
@@ -151,6 +153,7 @@ def _resume(
     now.resume = None
     now.name, now.runs = before.name, before.runs
     keep_replicas(before, now, member)
+    now = keep_psi(now, folder)
     decoupling = Decoupling.load(folder.decoupling)
     torch.set_num_threads(now.train.threads or 1)
     data = build_data(now, objects, torch.device("cpu"))

@@ -5,10 +5,13 @@ from .augerino import Augerino
 from .averaging import Averaged
 from .concrete import concrete
 from .dropout import ConcreteDropout, learn_dropout
+from .found import AUGMENTATIONS, KINDS, Psi, attach, found, put
 from .hyperparameter import Hyperparameter
 from .mask import ConcreteMask
 
 __all__ = [
+    "AUGMENTATIONS",
+    "KINDS",
     "Affine",
     "AffineGenerators",
     "AffineRanges",
@@ -17,7 +20,11 @@ __all__ = [
     "ConcreteDropout",
     "ConcreteMask",
     "Hyperparameter",
+    "Psi",
+    "attach",
     "concrete",
+    "found",
     "learn_dropout",
+    "put",
     "warp",
 ]

@@ -5,6 +5,8 @@ What is learned from examples that the weights have not seen needs no regularise
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +42,15 @@ class ConcreteDropout(Hyperparameter):
         return {"rate": [(-self.keep.detach()).sigmoid().item()]}
 
 
-def learn_dropout(module: nn.Module, *, temperature: float = 0.1) -> list[str]:
+def learn_dropout(
+    module: nn.Module, *, temperature: float = 0.1, layers: Iterable[nn.Module] = ()
+) -> list[str]:
     """Replace every ``nn.Dropout`` in a network by one that learns its rate, in place.
 
     Args:
         module: The network; each dropout's rate is the initial one.
         temperature: Of the concrete distribution.
+        layers: Further modules that share parts with the network, such as those it is cut into.
 
     Returns:
         The names of the replaced modules.
@@ -59,6 +64,8 @@ def learn_dropout(module: nn.Module, *, temperature: float = 0.1) -> list[str]:
             f"{type(module).__name__} has no nn.Dropout in it; put one where units are to be "
             "dropped, or make the network with dropout= above 0"
         )
+    example = next(module.parameters(), None)
+    learned: dict[int, nn.Module] = {}
     for name in names:
         old = module.get_submodule(name)
         assert isinstance(old, nn.Dropout)
@@ -67,6 +74,10 @@ def learn_dropout(module: nn.Module, *, temperature: float = 0.1) -> list[str]:
         except ValueError as error:
             raise ValueError(f"the dropout {name}: {error}") from error
         new.train(old.training)
-        example = next(module.parameters(), None)
-        module.set_submodule(name, new if example is None else new.to(example))
+        learned[id(old)] = new if example is None else new.to(example)
+    for whole in (module, *layers):
+        for part in list(whole.modules()):
+            for key, child in part._modules.items():
+                if id(child) in learned:
+                    part._modules[key] = learned[id(child)]
     return names

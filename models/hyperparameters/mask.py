@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -17,27 +20,30 @@ class ConcreteMask(Hyperparameter):
     Evaluation multiplies by the probabilities instead: the same every time.
 
     Args:
-        inputs: Numbers per example, (B, inputs).
+        inputs: Numbers per example, (B, inputs), or the shape of an example.
         temperature: Of the concrete distribution.
         initial: All logits at first; 0 is a probability of one half.
     """
 
-    def __init__(self, inputs: int, *, temperature: float = 0.5, initial: float = 0.0) -> None:
+    def __init__(
+        self, inputs: int | Sequence[int], *, temperature: float = 0.5, initial: float = 0.0
+    ) -> None:
         super().__init__()
-        if inputs < 1:
+        shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+        if math.prod(shape) < 1:
             raise ValueError(f"a mask of inputs={inputs} hides nothing; give their number")
         self.temperature = check_temperature(temperature)
-        self.mask = nn.Parameter(torch.full((inputs,), float(initial)))
+        self.mask = nn.Parameter(torch.full(shape, float(initial)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) to the same shape.
+        """(B, *inputs) to the same shape.
 
         Raises:
             ValueError: The examples have another number of inputs.
         """
         if x.shape[1:] != self.mask.shape:
             raise ValueError(
-                f"the mask has {len(self.mask)} inputs, the examples have the shape "
+                f"the mask has {_words(self.mask)} inputs, the examples have the shape "
                 f"{tuple(x.shape[1:])}"
             )
         if not self.training:
@@ -46,4 +52,8 @@ class ConcreteMask(Hyperparameter):
 
     def readable(self) -> dict[str, list[float]]:
         """Return the probability of each input."""
-        return {"probability": self.mask.detach().sigmoid().tolist()}
+        return {"probability": self.mask.detach().sigmoid().flatten().tolist()}
+
+
+def _words(mask: Tensor) -> str:
+    return " x ".join(map(str, mask.shape))

@@ -150,6 +150,17 @@ class PartitionedModule(nn.Module):
         for parameter, value in zip(own.values(), values, strict=True):
             parameter.copy_(value)
 
+    def statistics_of(self, subnetwork: int) -> list[Tensor]:
+        """Return the running statistics of a subnetwork, from 1; not copied, in a fixed order."""
+        self._check(subnetwork)
+        return [tensor for _, tensor in self.statistics.of(subnetwork, count=True)]
+
+    @torch.no_grad()
+    def load_statistics(self, subnetwork: int, values: Sequence[Tensor]) -> None:
+        """Copy what :meth:`statistics_of` returned into a subnetwork's."""
+        for own, value in zip(self.statistics_of(subnetwork), values, strict=True):
+            own.copy_(value)
+
     def hyperparameters(self) -> dict[str, nn.Parameter]:
         """Return the hyperparameters by their names in the network."""
         known = dict(self.network.named_parameters())

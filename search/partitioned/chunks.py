@@ -87,6 +87,15 @@ class Chunks:
         number = self._pick(self._rising, chance)
         return Draw(number, _sample(self.up_to(number), batch_size, chance))
 
+    def draw_first(self, step: int, batch_size: int) -> Draw:
+        """Draw a batch of chunk 1, for a network that is not partitioned."""
+        return Draw(1, _sample(self.of(1), batch_size, generator(self._seed, "partition", step)))
+
+    def draw_any(self, step: int, batch_size: int) -> Draw:
+        """Draw a batch of all chunks, for a network that is not partitioned."""
+        pool = self.up_to(len(self))
+        return Draw(1, _sample(pool, batch_size, generator(self._seed, "partition", step)))
+
     def draw_judge(self, step: int, batch_size: int | None) -> Draw:
         """Draw a chunk k, at least 2, by its share, and a batch of it, with replacement.
 
@@ -100,11 +109,17 @@ class Chunks:
         if len(self) < 2:
             raise ValueError("one chunk alone judges nothing; give at least two chunks")
         chance = generator(self._seed, "judge", step)
-        first = self.proportions[0]
-        rising = [end - first for end in self._rising[1:]]
-        number = self._pick(rising, chance) + 1
+        number = self._pick_judge(chance)
         chunk = self.of(number)
         return Draw(number, chunk if batch_size is None else _sample(chunk, batch_size, chance))
+
+    def number(self, step: int) -> int:
+        """Return which partition learns in a step, without drawing its batch."""
+        return self._pick(self._rising, generator(self._seed, "partition", step))
+
+    def judge_number(self, step: int) -> int:
+        """Return which chunk judges in a step, without drawing its batch; there are at least 2."""
+        return self._pick_judge(generator(self._seed, "judge", step))
 
     def check_classes(self, labels: Tensor, classes: int) -> None:
         """Refuse classes that cannot be learned.
@@ -126,6 +141,10 @@ class Chunks:
     def fingerprint(self) -> int:
         """Return a number that differs where the chunks differ."""
         return derive(self._seed, len(self._order), *self.sizes)
+
+    def _pick_judge(self, chance: torch.Generator) -> int:
+        first = self.proportions[0]
+        return self._pick([end - first for end in self._rising[1:]], chance) + 1
 
     @staticmethod
     def _pick(rising: Sequence[float], chance: torch.Generator) -> int:

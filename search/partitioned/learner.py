@@ -56,22 +56,38 @@ class PartitionLearner:
             self._parameters, replace(config, weight_decay=weight_decay)
         )
 
-    def learn(self, x: Tensor, y: Tensor, step: int) -> Tensor:
+    def learn(
+        self,
+        x: Tensor,
+        y: Tensor,
+        step: int,
+        *,
+        also: Sequence[Tensor] = (),
+        penalty: Callable[[], Tensor] | None = None,
+        rate: float | None = None,
+    ) -> Tensor:
         """Make one update and return the loss before it, detached.
 
         Args:
             x: A batch of chunks 1..k.
             y: Its labels.
             step: Of the training, from 1, for the learning rate.
+            also: Tensors that get a gradient of this loss too, such as those that Augerino learns.
+            penalty: Is added to the loss that is learned from.
+            rate: The learning rate; None: that of the schedule.
         """
         k = self.partition
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._criterion(self._model(x, subnetwork=k, learning=k), y)
+        total = loss if penalty is None else loss + penalty()
         # The hyperparameters learn from other examples: the error stops before them.
-        loss.backward(inputs=self._parameters)
+        total.backward(inputs=[*self._parameters, *also])
         if self._config.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._schedule.apply(self.optimizer, step)
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
         self.optimizer.step()
         return loss.detach()
 

@@ -16,7 +16,7 @@ from ...pipeline.seed import derive, set_seed
 from .chunks import Chunks
 from .examples import Examples
 
-__all__ = ["chunk_likelihoods", "log_likelihood"]
+__all__ = ["chunk_likelihood", "chunk_likelihoods", "log_likelihood"]
 
 
 @torch.no_grad()
@@ -72,11 +72,27 @@ def chunk_likelihoods(
         device: Where the network is.
         batch_size: Of the evaluation.
     """
-    found = []
-    for number in range(2, len(chunks) + 1):
-        set_seed(derive(seed, "objective", number), device)
-        likelihood, _ = log_likelihood(
-            model, examples, chunks.of(number), subnetwork=number - 1, batch_size=batch_size
+    return [
+        chunk_likelihood(
+            model, examples, chunks, number, seed=seed, device=device, batch_size=batch_size
         )
-        found.append(likelihood)
-    return found
+        for number in range(2, len(chunks) + 1)
+    ]
+
+
+def chunk_likelihood(
+    model: PartitionedModule,
+    examples: Examples,
+    chunks: Chunks,
+    number: int,
+    *,
+    seed: int,
+    device: torch.device,
+    batch_size: int = 1000,
+) -> float:
+    """Return log p(D_k | subnetwork k - 1, psi) of one chunk k, from 2; see above for the rest."""
+    set_seed(derive(seed, "objective", number), device)
+    likelihood, _ = log_likelihood(
+        model, examples, chunks.of(number), subnetwork=number - 1, batch_size=batch_size
+    )
+    return likelihood

@@ -12,6 +12,7 @@ are functions of the seed and the step.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from .chunks import Chunks
 from .decay import scaled_decays
 from .examples import Examples
 from .learner import Criterion, HyperLearner, PartitionLearner
-from .objective import chunk_likelihoods
+from .objective import chunk_likelihood
 
 __all__ = ["DivergedError", "Measured", "PartitionedTraining", "Settings", "StepLoss"]
 
@@ -140,11 +141,7 @@ class PartitionedTraining:
         seed: int,
         criterion: Criterion = F.cross_entropy,
     ) -> None:
-        if len(chunks) != len(model) or len(chunks) < 2:
-            raise ValueError(
-                f"{len(chunks)} chunks for {len(model)} partitions; partition k learns from chunks "
-                "1..k, so give as many of both, at least 2"
-            )
+        self._check_counts(len(chunks), len(model))
         if sum(chunks.sizes) != len(examples):
             raise ValueError(
                 f"the chunks divide {sum(chunks.sizes)} examples, there are {len(examples)}"
@@ -164,10 +161,22 @@ class PartitionedTraining:
         decays = scaled_decays(weights.weight_decay, chunks.sizes, settings.decay_scaling)
         self._learners = [
             PartitionLearner(model, k, config=weights, weight_decay=decay, criterion=criterion)
-            for k, decay in enumerate(decays, start=1)
+            for k, decay in zip(range(1, len(model) + 1), decays, strict=False)
         ]
         self._hyper = HyperLearner(model, config=settings.hyper, criterion=criterion)
         model.train()
+
+    def _check_counts(self, chunks: int, partitions: int) -> None:
+        if chunks != partitions or chunks < 2:
+            raise ValueError(
+                f"{chunks} chunks for {partitions} partitions; partition k learns from chunks "
+                "1..k, so give as many of both, at least 2"
+            )
+
+    @property
+    def judging(self) -> Sequence[int]:
+        """The chunks whose likelihoods make up L_ML: no network that is asked has seen them."""
+        return range(2, len(self._chunks) + 1)
 
     @property
     def device(self) -> torch.device:
@@ -177,19 +186,97 @@ class PartitionedTraining:
     def advance(self) -> StepLoss:
         """Make the next step."""
         step = self.step + 1
+        number, loss = self.learn(step)
+        self.step = step
+        if not self.judges(step):
+            return StepLoss(step, number, loss)
+        chunk, hyper_loss, gradients = self.judge(step)
+        self.apply(gradients, step)
+        return StepLoss(step, number, loss, chunk, hyper_loss)
+
+    def learner(self, step: int) -> int:
+        """Return the partition that learns in a step."""
+        return self._chunks.number(step)
+
+    def judges(self, step: int) -> bool:
+        """Whether the hyperparameters are updated in a step."""
+        return self._hyper.optimizer is not None and step % self._settings.every == 0
+
+    def judge_number(self, step: int) -> int:
+        """Return the chunk that judges the hyperparameters in a step that updates them."""
+        return self._chunks.judge_number(step)
+
+    def learn(self, step: int) -> tuple[int, Tensor]:
+        """Do part [1] of a step; return the partition that learned and its loss."""
         draw = self._chunks.draw(step, self._settings.weights.batch_size)
         x, y = self._examples.batch(draw.indices, step)
         set_seed(derive(self._seed, "learn", step), self.device)
-        loss = self._learners[draw.number - 1].learn(x, y, step)
-        self.step = step
-        if self._hyper.optimizer is None or step % self._settings.every:
-            return StepLoss(step, draw.number, loss)
-        judge = self._chunks.draw_judge(step, self._settings.hyper.batch_size)
-        x, y = self._examples.batch(judge.indices, step)
+        return draw.number, self._learners[draw.number - 1].learn(x, y, step)
+
+    def judge(self, step: int) -> tuple[int, Tensor, list[Tensor]]:
+        """Do part [2] of a step but its update; return the chunk, the loss and the gradients."""
+        draw = self._chunks.draw_judge(step, self._settings.hyper.batch_size)
+        x, y = self._examples.batch(draw.indices, step)
         set_seed(derive(self._seed, "judge", step), self.device)
-        hyper_loss, gradients = self._hyper.gradient(judge.number, x, y)
+        loss, gradients = self._hyper.gradient(draw.number, x, y)
+        return draw.number, loss, gradients
+
+    def apply(self, gradients: Sequence[Tensor], step: int) -> None:
+        """Update the hyperparameters by what :meth:`judge` found for a step."""
         self._hyper.apply(gradients, step)
-        return StepLoss(step, draw.number, loss, judge.number, hyper_loss)
+
+    def likelihood(self, chunk: int, *, batch_size: int = 1000) -> float:
+        """Return one term of L_ML: log p of a chunk, from 2, at the subnetwork before it."""
+        return chunk_likelihood(
+            self.model,
+            self._examples,
+            self._chunks,
+            chunk,
+            seed=self._seed,
+            device=self.device,
+            batch_size=batch_size,
+        )
+
+    def partition_state(self, partition: int) -> dict[str, Any]:
+        """Return what a partition, from 1, needs to go on; tensors are not copied."""
+        return {
+            "chunks": self._chunks.fingerprint(),
+            "values": self.model.values_of(partition),
+            "statistics": self.model.statistics_of(partition),
+            "optimizer": self._learners[partition - 1].optimizer.state_dict(),
+        }
+
+    def load_partition_state(self, partition: int, state: dict[str, Any]) -> None:
+        """Take it back.
+
+        Raises:
+            ValueError: It is of a training with other chunks or another seed.
+        """
+        self._check_fingerprint(state["chunks"])
+        self.model.load_values(partition, state["values"])
+        self.model.load_statistics(partition, state["statistics"])
+        self._learners[partition - 1].optimizer.load_state_dict(state["optimizer"])
+
+    @torch.no_grad()
+    def load_hyper_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`hyper_state` returned."""
+        for name, parameter in self.model.hyperparameters().items():
+            parameter.copy_(state["values"][name])
+        self._hyper.load_state_dict(state["optimizer"])
+
+    def hyper_state(self) -> dict[str, Any]:
+        """Return the hyperparameters and their optimizer's state; tensors are not copied."""
+        values = {name: one.detach() for name, one in self.model.hyperparameters().items()}
+        return {"values": values, "optimizer": self._hyper.state_dict()}
+
+    def numbers(self) -> dict[str, list[float]]:
+        """Return each hyperparameter's numbers, or its norm where there are many."""
+        numbers = {}
+        for name, value in self.model.hyperparameters().items():
+            value = value.detach()
+            short = value.numel() <= SHORT
+            numbers[name] = value.flatten().tolist() if short else [value.norm().item()]
+        return numbers
 
     def measure(self, *, batch_size: int = 1000) -> Measured:
         """Evaluate L_ML, note it in the course, and keep the weights where it is the best.
@@ -197,16 +284,9 @@ class PartitionedTraining:
         Raises:
             DivergedError: A hyperparameter ran away, or L_ML is not a number.
         """
-        found = chunk_likelihoods(
-            self.model,
-            self._examples,
-            self._chunks,
-            seed=self._seed,
-            device=self.device,
-            batch_size=batch_size,
-        )
+        found = [self.likelihood(chunk, batch_size=batch_size) for chunk in self.judging]
         objective = math.fsum(found) if all(map(math.isfinite, found)) else math.nan
-        measured = Measured(self.step, objective, found, self._numbers())
+        measured = Measured(self.step, objective, found, self.numbers())
         self.course.append(measured)
         self._check(measured)
         if self.best is None or objective > self.best.objective:
@@ -245,11 +325,7 @@ class PartitionedTraining:
         Raises:
             ValueError: It is of a training with other chunks or another seed.
         """
-        if state["chunks"] != self._chunks.fingerprint():
-            raise ValueError(
-                "the state is of a training with other chunks, examples or another seed; go on "
-                "with the same"
-            )
+        self._check_fingerprint(state["chunks"])
         self.model.load_state_dict(state["model"])
         for learner, own in zip(self._learners, state["optimizers"], strict=True):
             learner.optimizer.load_state_dict(own)
@@ -259,13 +335,12 @@ class PartitionedTraining:
         self.best = None if state["best"] is None else Measured(**state["best"])
         self._best_state = dict(state["best_state"])
 
-    def _numbers(self) -> dict[str, list[float]]:
-        numbers = {}
-        for name, value in self.model.hyperparameters().items():
-            value = value.detach()
-            short = value.numel() <= SHORT
-            numbers[name] = value.flatten().tolist() if short else [value.norm().item()]
-        return numbers
+    def _check_fingerprint(self, chunks: int) -> None:
+        if chunks != self._chunks.fingerprint():
+            raise ValueError(
+                "the state is of a training with other chunks, examples or another seed; go on "
+                "with the same"
+            )
 
     def _check(self, measured: Measured) -> None:
         limit = self._settings.limit

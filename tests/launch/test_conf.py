@@ -16,14 +16,18 @@ from blockstep.launch.configfile import LARGEST, config_from_yaml, config_to_yam
 from blockstep.launch.dashboard.limits import LIMITS as DASHBOARD_LIMITS
 from blockstep.launch.doctor.limits import LIMITS as DOCTOR_LIMITS
 from blockstep.launch.federate.limits import LIMITS as FEDERATE_LIMITS
-from blockstep.launch.help import command_help
+from blockstep.launch.help import command_help, entries
 from blockstep.launch.limits import HEADS, Limits
+from blockstep.launch.partition.config import PsiConfig
+from blockstep.launch.partition.limits import LIMITS as PARTITION_LIMITS
+from blockstep.launch.partition.limits import PSI
 from blockstep.launch.plan.limits import LIMITS as PLAN_LIMITS
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.search.limits import LIMITS as SEARCH_LIMITS
 from blockstep.launch.training.limits import LIMITS
 from blockstep.models import HEADS as MADE_HEADS
 from blockstep.models import NETWORKS as MADE_NETWORKS
+from blockstep.models.hyperparameters import KINDS as PSI_KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +102,17 @@ def test_the_default_data_set_explains_every_key():
         assert set(flat(yaml.safe_load(conf_text(f"data/{name}"))["data"])) <= set(keys)
 
 
+def test_the_default_psi_explains_every_key():
+    """affine.yaml has exactly the keys of PsiConfig; the other files, one for each kind, fewer."""
+    keys = flat(asdict(PsiConfig()))
+    written = flat(yaml.safe_load(conf_text("psi/affine"))["psi"])
+    assert written == keys
+    assert set(choices("psi")) == set(PSI) == set(PSI_KINDS)
+    for name in choices("psi"):
+        assert compose("partition", [f"psi={name}", "psi.layers=[a]"][: 1 + (name == "layers")])
+        assert set(flat(yaml.safe_load(conf_text(f"psi/{name}"))["psi"])) <= set(keys)
+
+
 def test_the_default_choices_are_those_of_the_registry():
     """The command's registry and the defaults list name the same files."""
     for command in COMMANDS.values():
@@ -108,7 +123,8 @@ def test_the_default_choices_are_those_of_the_registry():
         assert chosen == dict(command.groups)
 
 
-EXPLAINED = (*COMMANDS, "data/digits", *(f"model/{name}" for name in NETWORKS))
+GROUPS = ("defaults:", "data:", "psi:", "  augment:")
+EXPLAINED = (*COMMANDS, "data/digits", "psi/affine", *(f"model/{name}" for name in NETWORKS))
 
 
 @pytest.mark.parametrize("path", EXPLAINED)
@@ -117,7 +133,7 @@ def test_every_key_has_its_comment_on_its_line(path: str):
     text = conf_text(path)
     for line in text.partition("\ntrain:\n")[0].splitlines() if "/" in path else text.splitlines():
         assert len(line) <= 100
-        if re.match(r"\s*\w+:", line) and line not in ("defaults:", "data:", "  augment:"):
+        if re.match(r"\s*\w+:", line) and line not in GROUPS:
             assert re.search(r"  # \S", line), line
 
 
@@ -127,6 +143,7 @@ def test_every_key_has_its_comment_on_its_line(path: str):
         ("train", LIMITS),
         ("search", SEARCH_LIMITS),
         ("federate", FEDERATE_LIMITS),
+        ("partition", PARTITION_LIMITS),
         ("plan", PLAN_LIMITS),
         ("dashboard", DASHBOARD_LIMITS),
         ("doctor", DOCTOR_LIMITS),
@@ -140,6 +157,9 @@ def test_comments_name_every_choice(name: str, limits: Limits):
         if match := re.match(r"( *)(\w+):", line):
             path = [*path[: len(match[1]) // 2], match[2]]
             lines[".".join(path)] = line.partition("#")[2]
+    if name == "partition":
+        lines |= {one.key: one.comment for one in entries(conf_text("psi/affine"))}
+        lines["psi.name"] = " ".join(choices("psi"))
     for key, known in limits.choices.items():
         assert not [choice for choice in known if not re.search(rf"\b{choice}\b", lines[key])], key
 
@@ -198,9 +218,11 @@ def test_presets_choose_files_that_exist(command: str, name: str):
 
 
 @pytest.mark.parametrize(("command", "name"), PRESETS)
-def test_a_preset_is_of_one_command(command: str, name: str):
-    """The other commands refuse it, and name their own."""
-    for other in {name for name, one in COMMANDS.items() if one.has_presets} - {command}:
+def test_a_preset_belongs_to_its_command(command: str, name: str):
+    """Commands that have none of that name refuse it, and name their own."""
+    owners = {owner for owner, preset in PRESETS if preset == name}
+    assert command in owners
+    for other in {name for name, one in COMMANDS.items() if one.has_presets} - owners:
         with pytest.raises(ConfigError) as refused:
             compose(other, [f"preset={name}"])
         (problem,) = refused.value.problems
@@ -209,8 +231,10 @@ def test_a_preset_is_of_one_command(command: str, name: str):
 
 
 def test_recipes_are_of_pairs_that_exist():
-    """A recipe is named MODEL-DATA."""
-    for recipe in choices("recipe"):
+    """A recipe is named MODEL-DATA; those of other commands than train are apart."""
+    apart = [recipe for name in COMMANDS for recipe in choices(f"recipe/{name}")]
+    assert "mlp_gelu-input_selection" in apart
+    for recipe in [*choices("recipe"), *apart]:
         model, data = recipe.split("-")
         assert model in choices("model")
         assert data in choices("data")

@@ -95,6 +95,37 @@ def test_predsim_on_tiny_imagenet():
     assert (data.classes_per_batch, data.classes_until) == (40, 15_000)
 
 
+def test_partitioned_networks():
+    """Mlodozeniec et al., appendix I: SGD with a cosine on CIFAR, Adam on MNIST and the toy."""
+    cifar = compose("partition", ["preset=cifar"])
+    train = cifar.train
+    assert (cifar.model["name"], cifar.psi.name, cifar.psi.samples) == (
+        "fixup_resnet8",
+        "affine",
+        20,
+    )
+    assert (train.batch_size, train.steps, train.weight_decay) == (250, 40_000, 1e-4)
+    assert (train.lr, train.lr_min, train.momentum, train.schedule) == (0.1, 0.001, 0.9, "cosine")
+    assert (cifar.partition.chunks, cifar.partition.decay) == ([0.8, 0.1, 0.1], "sqrt")
+    assert (cifar.psi.optimizer, cifar.psi.lr, cifar.psi.every) == ("adam", 1e-3, 1)
+    assert (cifar.data.validation, cifar.data.augment.flip, cifar.data.augment.crop) == (
+        0,
+        False,
+        0,
+    )
+    mnist = compose("partition", ["preset=mnist"])
+    assert (mnist.model["name"], mnist.train.optimizer, mnist.train.lr) == (
+        "mnist_cnn",
+        "adam",
+        1e-3,
+    )
+    assert (mnist.train.batch_size, mnist.train.weight_decay) == (200, 0.0)
+    tiny = compose("partition", ["preset=tiny_imagenet"])
+    assert (tiny.model["name"], tiny.partition.chunks) == ("wrn50", [0.8, 0.2])
+    toy = compose("partition", ["preset=input_selection"])
+    assert (toy.train.steps, toy.partition.chunks, toy.psi.name) == (30_000, [0.25] * 4, "mask")
+
+
 def test_what_is_typed_wins():
     """Keys, networks and data sets, wherever they stand; the width stays that of the preset."""
     words = ("model=resnet101", "decoupling=sedona/resnet101", "train.weight_decay=2e-4")

@@ -232,7 +232,7 @@ HUGE = (1 << 63) - 1
         (forge(version=3), "format 3; this process speaks format 2"),
         (forge(total=-1), "a part of -1 examples"),
         (forge()[:-4] + b"\0\0\0\0", "checksum"),
-        (forge(kind=9), "unknown kind 9"),
+        (forge(kind=12), "unknown kind 12"),
         (forge(kind=0xFFFF), "unknown kind 65535"),
         (forge(count=5), "5 tensors"),
         (forge(count=0xFFFF), "65535 tensors"),

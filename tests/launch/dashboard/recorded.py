@@ -14,6 +14,7 @@ from blockstep.launch.dashboard.layout import LAYOUT
 from blockstep.launch.dashboard.panel import Panel, Section
 from blockstep.launch.federate.figures import FederateFigures
 from blockstep.launch.folder import RunFolder
+from blockstep.launch.partition.figures import PartitionFigures
 from blockstep.launch.search.figures import SearchFigures
 from blockstep.launch.tracking import Figures, WandbTracker
 from blockstep.launch.training.figures import TrainFigures
@@ -87,7 +88,7 @@ def record_again(folder: Path, place: Path) -> FakeRun:
     """Let the tracker of a run's command record all of the run once more.
 
     Args:
-        folder: Of a training, a search or a federation that has ended.
+        folder: Of a run of any command that has ended.
         place: For the tracker's own files.
     """
     summary = json.loads((folder / "summary.json").read_text())
@@ -95,8 +96,10 @@ def record_again(folder: Path, place: Path) -> FakeRun:
     figures: Figures = TrainFigures(folder / "decoupling.json")
     if summary["command"] == "search":
         figures = SearchFigures(RunFolder(folder), config.search.heads)
-    if summary["command"] == "federate":
+    elif summary["command"] == "federate":
         figures = FederateFigures()
+    elif summary["command"] == "partition":
+        figures = PartitionFigures(RunFolder(folder))
     wandb, job = FakeWandb(), SimpleNamespace(config=config, folder=RunFolder(place))
     tracker = WandbTracker(wandb, job, figures)  # pyright: ignore[reportArgumentType]
     for line in (folder / "metrics.jsonl").read_text().splitlines():

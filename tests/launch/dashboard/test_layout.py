@@ -17,14 +17,17 @@ from blockstep.launch.bench.result import TABLE, figures_of
 from blockstep.launch.bench.rows import Row
 from blockstep.launch.dashboard.layout import (
     BENCH,
+    FOUND,
     GPUS,
     LAYOUT,
+    PARTITION,
     PICTURES,
     REPLAY,
     REPLICAS,
     SEARCH,
 )
 from blockstep.launch.dashboard.panel import Bars, Family, Lines, Table
+from blockstep.launch.partition.pictures import PICTURES as FOUND_DRAWN
 from blockstep.launch.report.groups import Estimate
 from blockstep.launch.search.pictures import PICTURES as DRAWN
 from blockstep.launch.training.figures import REPLICAS as REPLICAS_TABLE
@@ -98,6 +101,12 @@ def test_the_pictures_of_a_search_are_those_that_are_drawn():
     """In the media panel, under the names of their files."""
     assert set(PICTURES) == set(DRAWN.values())
     assert SEARCH.panels[-1].keys == tuple(f"pictures/{name}" for name in PICTURES)
+
+
+def test_the_pictures_of_a_partitioned_training_are_those_that_are_drawn():
+    """In the media panel, under their names."""
+    assert set(FOUND) == set(FOUND_DRAWN)
+    assert PARTITION.panels[-1].keys == tuple(f"psi_{name}" for name in FOUND)
 
 
 def test_titles_are_unique_in_their_section():

@@ -56,7 +56,7 @@ def test_the_default_data_set_lists_every_key_with_a_comment():
     assert yaml.safe_load(text("digits"))["data"] == asdict(DataConfig())
     lines = text("digits").partition("train:")[0].splitlines()
     keys = [line for line in lines if re.match(r"\s+\w+: \S", line) and "augment:" not in line]
-    assert len(keys) == 16
+    assert len(keys) == 17
     assert all(re.search(r"  # \S", line) and len(line) <= 100 for line in keys)
 
 

@@ -160,3 +160,18 @@ def test_images_are_padded_for_networks_that_need_more_pixels(cpu: torch.device)
     inside = next(small.evaluation("test", batch_size=9))[0]
     assert torch.equal(x[:, :, 12:20, 12:20], inside)
     assert x.sum() == pytest.approx(float(inside.sum()))
+
+
+def test_examples_are_picked_by_number():
+    """In any order, repeated, of any split; a step augments them as it does in training."""
+    config = DataConfig(augment=AugmentConfig(crop=2))
+    data = load_data(config, seed=0, device=torch.device("cpu"))
+    x, y = next(data.evaluation("test", batch_size=20))
+    numbers = torch.tensor([7, 3, 3])
+    picked = data.pick("test", numbers)
+    assert torch.equal(picked[0], x[numbers])
+    assert torch.equal(picked[1], y[numbers])
+    first = data.pick("train", numbers, step=5)[0]
+    assert torch.equal(first, data.pick("train", numbers, step=5)[0])
+    assert not torch.equal(first, data.pick("train", numbers, step=6)[0])
+    assert not torch.equal(first, data.pick("train", numbers)[0])

@@ -27,6 +27,7 @@ REFUSED = [
     (["federate.method=augerino", "federate.augmentation=none"], "federate.augmentation",
      "its own ranges"),
     (["data.train_examples=99"], "data.train_examples", "federate.clients=100"),
+    (["data.rotate=true", "federate.skew=rotation"], "data.rotate", "turns the images already"),
     (["data.classes_per_batch=2"], "data.classes_per_batch", "federate.skew=labels"),
     (["ranks=11"], "ranks", "share the 10 clients of each round"),
     (["train.precision=bfloat16"], "train.precision", "leave it at float32"),

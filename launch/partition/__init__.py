@@ -1,0 +1,1 @@
+"""Partitioned networks: what ``blockstep partition`` decides, does, follows and leaves behind."""
