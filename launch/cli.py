@@ -37,6 +37,12 @@ def _partition(words: Sequence[str]) -> int:
     return partition_command(words)
 
 
+def _superweight(words: Sequence[str]) -> int:
+    from .superweight.command import superweight_command
+
+    return superweight_command(words)
+
+
 def _bench(words: Sequence[str]) -> int:
     from .bench.command import bench_command
 
@@ -96,6 +102,7 @@ HANDLERS: dict[str, Handler] = {
     "search": _search,
     "federate": _federate,
     "partition": _partition,
+    "superweight": _superweight,
     "bench": _bench,
     "plan": _plan,
     "evaluate": _evaluate,
@@ -137,9 +144,18 @@ def _refusals() -> tuple[type[Exception], ...]:
     from ..pipeline.checkpoint import CheckpointError
     from ..search import DecouplingError, ProfileError
     from ..search.psifile import PsiError
+    from ..search.sharing.file import SharingError
     from .data import DataError
 
-    return ConfigError, CheckpointError, DecouplingError, ProfileError, PsiError, DataError
+    return (
+        ConfigError,
+        CheckpointError,
+        DecouplingError,
+        ProfileError,
+        PsiError,
+        SharingError,
+        DataError,
+    )
 
 
 def _dispatch(words: list[str]) -> int:

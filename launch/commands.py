@@ -22,6 +22,8 @@ from .plan.limits import check_plan, infer_plan
 from .refusal import ConfigError, Refusals, closest
 from .search.config import SearchConfig
 from .search.limits import check_search
+from .superweight.config import SuperWeightConfig, infer_superweight
+from .superweight.limits import check_superweight
 from .training.limits import check_train, infer_train
 
 __all__ = [
@@ -101,6 +103,13 @@ COMMANDS: Mapping[str, Command] = {
         "federate",
         check_federate,
         groups={"model": "mnist_cnn", "data": "digits"},
+    ),
+    "superweight": Command(
+        SuperWeightConfig,
+        "superweight",
+        check_superweight,
+        groups={"model": "wrn28-10", "data": "cifar100"},
+        infer=infer_superweight,
     ),
     "plan": Command(
         PlanConfig,

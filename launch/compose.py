@@ -33,6 +33,7 @@ from .plan.config import PlanConfig
 from .refusal import ConfigError, Refusals, closest
 from .schema import build, sections
 from .search.config import SearchConfig
+from .superweight.config import SuperWeightConfig
 
 __all__ = [
     "COMMANDS",
@@ -57,6 +58,8 @@ def compose(name: Literal["train"], overrides: Sequence[str]) -> TrainConfig: ..
 def compose(name: Literal["search"], overrides: Sequence[str]) -> SearchConfig: ...
 @overload
 def compose(name: Literal["partition"], overrides: Sequence[str]) -> PartitionConfig: ...
+@overload
+def compose(name: Literal["superweight"], overrides: Sequence[str]) -> SuperWeightConfig: ...
 @overload
 def compose(name: Literal["plan"], overrides: Sequence[str]) -> PlanConfig: ...
 @overload

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..pipeline.seed import derive, set_seed
 from ..search.decoupling import NO_HEAD
 from .folder import RunFolder
-from .options import read_options, run_folder
+from .options import read_options, run_folder, run_program
 from .refusal import ConfigError
 from .restore import Restored, restore
 from .similarity import similarities
@@ -29,7 +29,13 @@ KEYS = {
 
 
 def evaluate_command(words: Sequence[str]) -> int:
-    """Print the accuracy and loss of every block and of the ensemble; write them down."""
+    """Print the accuracy and loss of every block and of the ensemble; write them down.
+
+    A command whose runs have more to tell evaluates them itself.
+    """
+    own = run_program(words).evaluate
+    if own is not None:
+        return own(words)
     options = read_options("evaluate", words, KEYS)
     batches = _batches(options.get("gradients", "0"))
     folder = run_folder("evaluate", options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..models.hyperparameters import AUGMENTATIONS, Psi
-from .options import read_options, run_folder
+from .options import read_options, run_folder, run_program
 from .restore import Restored, export_path, restore
 
 __all__ = ["export_command"]
@@ -18,7 +18,13 @@ KEYS = {"run": None, "checkpoint": ("last", "best"), "data.root": None}
 
 
 def export_command(words: Sequence[str]) -> int:
-    """Write ``DIR/model.pt``: the network with its classifier, without the other heads."""
+    """Write ``DIR/model.pt``: the network with its classifier, without the other heads.
+
+    A command whose runs have other weights exports them itself.
+    """
+    own = run_program(words).export
+    if own is not None:
+        return own(words)
     options = read_options("export", words, KEYS)
     folder = run_folder("export", options)
     which = options.get("checkpoint", "last")

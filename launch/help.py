@@ -78,6 +78,15 @@ USAGES: Mapping[str, Usage] = {
         " and without Augerino; bytes up and down are counted. Any number of ranks gives the same"
         " result, at equal train.threads. The keys below stand with their defaults.",
     ),
+    "superweight": Usage(
+        "[members=[..]] [budget=18M] [key=value ...]",
+        "networks and ensembles in a parameter budget, of shared templates (SuperWeights)",
+        "Learns which layers of the members share templates and coefficients, then trains them"
+        " together; leaves one checkpoint, sharing.json and its picture. method= trains the same"
+        " members as one of the peers, such as deep or batch_ensemble. One network in a budget:"
+        " members=[resnet50] budget=50%. Begin with preset=small, about a minute on two cores."
+        " Under torchrun the ranks share the members. The keys below stand with their defaults.",
+    ),
     "bench": Usage(
         "[methods=[..]] [repeats=3] [blocks=2] [key=value ...]",
         "the same training by several methods, side by side in one table",
@@ -100,12 +109,16 @@ USAGES: Mapping[str, Usage] = {
         "Keys: checkpoint=last|best, split=test|validation|train, data.root=DIR (where the files"
         " are here), device=auto|cpu|cuda; the first of each is the default. gradients=N compares,"
         " at every checkpoint that was kept, the gradients of the local losses with those of"
-        " backpropagation, on N training batches.",
+        " backpropagation, on N training batches. Of an ensemble (blockstep superweight): accuracy,"
+        " likelihood, calibration, diversity, and what every subset of the members achieves for"
+        " its cost, each as JSON and as a picture; corruptions=none|own|DIR (computed here, or"
+        " CIFAR-C's files), severities=1,2,3,4,5, interpolation=POINTS, timing=REPEATS.",
     ),
     "export": Usage(
         "run=DIR [checkpoint=last|best] [data.root=DIR]",
         "write a run's network as a plain PyTorch state_dict",
-        "Writes DIR/model.pt: the network with its classifier, without the auxiliary heads.",
+        "Writes DIR/model.pt: the network with its classifier, without the auxiliary heads. Of an"
+        " ensemble: DIR/member-K.pt, each member with weights of its own.",
     ),
     "report": Usage(
         "DIR [DIR ...]",
@@ -139,6 +152,7 @@ _EXAMPLES = (
     ("resume a run", "blockstep train name=first resume=auto"),
     ("find where to cut", "blockstep search preset=small name=cuts"),
     ("learn which inputs count", "blockstep partition data=input_selection name=inputs"),
+    ("an ensemble in a budget", "blockstep superweight preset=small name=ensemble"),
     (
         "predict speed and memory on other devices",
         "blockstep plan model=resnet152 data=imagenet blocks=[2,4,8] devices=8",
@@ -195,13 +209,13 @@ def overview() -> str:
             "Asynchronous block-wise training for PyTorch.",
             "",
             "Commands",
-            *_table(commands, column=14),
+            *_table(commands, column=15),
             "",
             "Examples",
             *examples,
             "",
             "Options",
-            *_table(_OPTIONS, column=14),
+            *_table(_OPTIONS, column=15),
             "",
             "`blockstep COMMAND --help` lists the keys of a command.",
         ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .folder import RunFolder
 from .refusal import ConfigError, closest
 
-__all__ = ["read_options", "run_folder"]
+if TYPE_CHECKING:
+    from .program import Program
+
+__all__ = ["read_options", "run_folder", "run_program"]
 
 
 def read_options(
@@ -55,3 +59,18 @@ def run_folder(command: str, options: Mapping[str, str]) -> RunFolder:
             f"{command}: run={options['run']} is not the folder of a run: it has no config.yaml"
         )
     return folder
+
+
+def run_program(words: Sequence[str]) -> Program:
+    """Return the program of the command that made the run which ``run=DIR`` names.
+
+    A word that names no run yet is refused where the words are read; until then it is a training.
+    """
+    from .configfile import command_of
+    from .program import find_program
+
+    path = next((word[4:] for word in reversed(words) if word.startswith("run=")), None)
+    config = RunFolder(Path(path)).config if path else None
+    if config is None or not config.is_file():
+        return find_program("train")
+    return find_program(command_of(config.read_text()))

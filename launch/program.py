@@ -29,6 +29,7 @@ PROGRAMS: Mapping[str, str] = {
     "search": "search",
     "federate": "federate",
     "partition": "partition",
+    "superweight": "superweight",
 }
 """Where the program of each command is; imported when it is wanted."""
 
@@ -47,6 +48,9 @@ class Program:
         forecast: The lines of ``dry_run=true``.
         closing: The lines that close a run, from its summary.
         progress: The lines of ``blockstep status``, from the configuration and the records.
+        evaluate: What ``blockstep evaluate`` does with its runs, with the words that were typed;
+            None: what it does with a training's.
+        export: What ``blockstep export`` does with its runs, likewise.
     """
 
     prepare: Callable[..., Preparation[Any]]
@@ -58,6 +62,8 @@ class Program:
     forecast: Callable[[Any], str]
     closing: Callable[[dict[str, Any], RunFolder], str]
     progress: Callable[[Any, Sequence[Mapping[str, Any]]], list[str]]
+    evaluate: Callable[[Sequence[str]], int] | None = None
+    export: Callable[[Sequence[str]], int] | None = None
 
 
 def find_program(command: str) -> Program:

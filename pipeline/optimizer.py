@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,21 +14,21 @@ __all__ = ["make_optimizer"]
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizationConfig
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: OptimizationConfig
 ) -> torch.optim.Optimizer:
     """Make the stock torch optimizer that ``train.optimizer`` names.
 
     Args:
-        parameters: What it updates.
+        parameters: What it updates, or groups of it with hyperparameters of their own.
         config: Its hyperparameters. The learning rate is set by :class:`Schedule` at each step.
 
     Raises:
         ValueError: The optimizer is unknown.
     """
-    parameters = list(parameters)
+    learned: list[Any] = [*parameters]
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters,
+            learned,
             lr=config.lr,
             momentum=config.momentum,
             nesterov=config.nesterov,
@@ -38,5 +39,5 @@ def make_optimizer(
         raise ValueError(f"train.optimizer={config.optimizer}: valid are sgd, adam, adamw")
     first, second = config.betas
     return kinds[config.optimizer](
-        parameters, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay
+        learned, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay
     )

@@ -7,6 +7,7 @@
     GPUs         the same of the GPU that a stage has
     Replicas     a table: a row for each rank
     Partition    L_ML | every hyperparameter | each rank's losses, speed and ages | pictures
+    Ensembles    members and the whole: accuracy, likelihood, calibration, sharing
     Search       alpha by layer | beta by head, a line per layer | pictures
     Federation   losses, hyperparameters, bytes and clients over rounds
     Bench        the table, its pictures, bars by method
@@ -185,6 +186,38 @@ FEDERATION = Section(
     is_open=False,
 )
 
+ENSEMBLE = Section(
+    "Ensembles",
+    [
+        Lines("validation accuracy of the ensemble", ("ensemble/validation/accuracy",)),
+        Lines("test accuracy of the ensemble", ("ensemble/test/accuracy",)),
+        Family("accuracy of each member", pattern=r"^ensemble/\w+/member_\d+_accuracy$"),
+        Family("likelihood: NLL of the ensemble", pattern=r"^ensemble/\w+/nll$"),
+        Family("NLL of each member", pattern=r"^ensemble/\w+/member_\d+_nll$"),
+        Family("calibration: ECE of the ensemble", pattern=r"^ensemble/\w+/ece$"),
+        Family("disagreement of two members", pattern=r"^ensemble/\w+/disagreement$"),
+        Family("diversity, over an error rate", pattern=r"^ensemble/\w+/by_(member|ensemble)$"),
+        *(
+            Family(title, pattern=rf"^member/\d+/{name}$")
+            for title, name in (
+                ("training loss of each member", "loss"),
+                ("training accuracy of each member", "accuracy"),
+                ("images per second of each member", "images_per_second"),
+                ("seconds per step", "seconds"),
+                ("busy, seconds per step of a rank", "busy"),
+                ("waiting for other ranks, seconds per step", "wait_in"),
+                ("memory of a rank, bytes", "memory_bytes"),
+                ("learning rate", "lr"),
+            )
+        ),
+        Bars("clusters", ("sharing/clusters",)),
+        Bars("threshold of the clusters, tau", ("sharing/tau",)),
+        Bars("sets of coefficients", ("sharing/coefficient_groups",)),
+        Media("what members share", ("pictures/sharing",)),
+    ],
+    is_open=False,
+)
+
 BENCH = Section(
     "Bench",
     [
@@ -211,6 +244,7 @@ LAYOUT: Sequence[Section] = (
     GPUS,
     REPLICAS,
     PARTITION,
+    ENSEMBLE,
     SEARCH,
     FEDERATION,
     BENCH,

@@ -107,6 +107,10 @@ class MemoryData(DataSet[MemoryPart]):
             part = self.held(split)
             self._parts[split] = MemoryPart(rotate(part.x, own), part.labels)
 
+    def drop_split(self, split: str) -> None:
+        """Removes a part that was added."""
+        del self._parts[split], self.sizes[split]
+
     def _batches(self, selections: Iterable[Selection]) -> Iterator[tuple[Tensor, Tensor]]:
         for split, indices, _ in selections:
             part = self._parts[split]

@@ -137,9 +137,16 @@ class History:
         return self.setting("partition.kind") is not None
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether the run trained an ensemble by ``blockstep superweight``."""
+        return self.setting("superweight.sharing") is not None
+
+    @property
     def steps_wanted(self) -> int | None:
         """The last step of the whole run."""
         keys = ("train.steps", "search.steps") if self.is_search else ("train.steps",)
+        if self.summary.get("learned"):
+            keys = ("train.steps", "superweight.search_steps")
         wanted = [self.setting(key) or "" for key in keys]
         return sum(map(int, wanted)) if all(map(str.isdigit, wanted)) else None
 

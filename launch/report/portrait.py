@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .curves import curve_note, learning, resources, speed
+from .ensemble import ensemble_sections
 from .events import event_table
 from .federating import federation_sections
 from .history import History
@@ -49,6 +50,8 @@ def _own_sections(history: History) -> list[Markup]:
         return partition_sections(history)
     if history.is_federation:
         return federation_sections(history)
+    if history.is_ensemble:
+        return ensemble_sections(history)
     return _training(history)
 
 
@@ -67,14 +70,13 @@ def _training(history: History) -> list[Markup]:
 def _header(history: History) -> Markup:
     status = history.status
     look = STATUS_LOOK.get(status.kind, "plain")
-    blocks = 0 if history.is_partition else len(history.blocks())
     runtime = history.summary.get("runtime") or history.setting("runtime")
     device = history.summary.get("device") or history.setting("device")
     threads = history.setting("train.threads")
     facts = [
         f"{history.network} on {history.data}",
         _kind(history),
-        f"{blocks} block{'s' * (blocks != 1)}" if blocks else None,
+        _parts(history),
         f"runtime {runtime}" if runtime else None,
         f"batches of {batch}" if (batch := history.setting("train.batch_size")) else None,
         f"seed {seed}" if (seed := history.setting("seed")) else None,
@@ -96,8 +98,17 @@ def _kind(history: History) -> str:
     if history.is_partition:
         return f"a partitioned training, psi={history.setting('psi.name')}"
     if history.is_federation:
-        return "a federation"
+        return f"a federation, method {history.method}"
     return f"method {history.method}"
+
+
+def _parts(history: History) -> str | None:
+    """Return how many blocks or members the run has."""
+    if history.is_partition:
+        return None
+    count = len(history.blocks())
+    noun = "member" if history.is_ensemble else "block"
+    return f"{count} {noun}{'s' * (count != 1)}" if count else None
 
 
 def _course(history: History) -> list[str]:

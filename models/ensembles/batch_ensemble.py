@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BatchEnsemble"]
+__all__ = ["BatchEnsemble", "vectors_of"]
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -123,6 +123,12 @@ class _Perturbed(nn.Module):
         if self.axis == 1:
             return each.view(*each.shape, *(1,) * (x.dim() - 2))
         return each.view(len(each), *(1,) * (x.dim() - 2), each.shape[1])
+
+
+def vectors_of(module: nn.Module) -> list[nn.Parameter]:
+    """Return the vectors r and s of all layers."""
+    layers = (part for part in module.modules() if isinstance(part, _Perturbed))
+    return [vector for layer in layers for vector in (layer.r, layer.s)]
 
 
 class _OwnNorms(nn.Module):

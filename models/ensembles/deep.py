@@ -26,12 +26,17 @@ class DeepEnsemble(nn.Module):
         return torch.stack([member(x) for member in self.members])
 
     def backward(
-        self, x: Tensor, y: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        *,
+        members: Sequence[int] | None = None,
     ) -> list[Tensor]:
-        """Run the members' passes in turn; add their gradients; return their losses."""
+        """Run the passes of all or some members in turn; add gradients; return their losses."""
         losses = []
-        for member in self.members:
-            loss = criterion(member(x), y)
+        for member in range(len(self.members)) if members is None else members:
+            loss = criterion(self.members[member](x), y)
             loss.backward()
             losses.append(loss.detach())
         return losses

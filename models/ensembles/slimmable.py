@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from .batch_ensemble import _replaced
 
-__all__ = ["Slimmable", "Universal"]
+__all__ = ["Slimmable", "Universal", "slim_norms_of"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -137,6 +137,12 @@ class Universal(Slimmable):
         for norm in norms:
             norm.end()
         self.train(was)
+
+
+def slim_norms_of(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the norms of a slimmable network."""
+    norms = (part for part in module.modules() if isinstance(part, _SlimNorm))
+    return [one for norm in norms for one in norm.parameters()]
 
 
 class _State:

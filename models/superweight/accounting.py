@@ -8,7 +8,7 @@ from torch import nn
 
 from .ensemble import GeneratedEnsemble
 
-__all__ = ["accounts", "norm_parameters"]
+__all__ = ["accounts", "norm_parameters", "norms_of"]
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,  # batch and instance norms
@@ -37,9 +37,14 @@ def accounts(ensemble: GeneratedEnsemble[Any]) -> dict[str, int]:
 
 def norm_parameters(ensemble: GeneratedEnsemble[Any]) -> list[nn.Parameter]:
     """Return the parameters of the members' norms."""
+    return norms_of(ensemble.members)
+
+
+def norms_of(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module's norms, each once."""
     found = {
         id(one): one
-        for part in ensemble.members.modules()
+        for part in module.modules()
         if isinstance(part, _NORMS)
         for one in part.parameters(recurse=False)
     }

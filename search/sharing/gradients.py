@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ...models.mode import evaluating
 from ...models.superweight import Key, SuperWeightEnsemble
+from ..exchange import Exchange
 
-__all__ = ["coefficient_contributions", "weight_gradients"]
+__all__ = ["all_weight_gradients", "coefficient_contributions", "weight_gradients"]
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +52,39 @@ def weight_gradients(
             gradient = weight.grad
             found[member, name] = torch.zeros_like(weight) if gradient is None else gradient
     return found
+
+
+def all_weight_gradients(
+    ensemble: SuperWeightEnsemble,
+    batches: Batches,
+    criterion: Criterion,
+    *,
+    owners: Mapping[int, int],
+    exchange: Exchange,
+) -> dict[Key, Tensor]:
+    """Do so for members that are divided among ranks; every rank gets the gradients of all.
+
+    Args:
+        ensemble: The members; all ranks have all.
+        batches: An epoch of inputs and labels.
+        criterion: From logits and labels to a loss.
+        owners: The rank of each member that takes part.
+        exchange: The ranks.
+    """
+    own = [member for member, rank in owners.items() if rank == exchange.rank]
+    found = weight_gradients(ensemble, batches, criterion, members=own)
+    if exchange.size == 1:
+        return found
+    everything: dict[Key, Tensor] = {}
+    device = next(ensemble.parameters()).device
+    for member, rank in sorted(owners.items()):
+        uses = ensemble.superweights.recipes[member].uses
+        mine = [
+            found[use.key].cpu() if use.key in found else torch.empty(use.shape) for use in uses
+        ]
+        got = exchange.share(mine, source=rank)
+        everything |= {use.key: one.to(device) for use, one in zip(uses, got, strict=True)}
+    return everything
 
 
 def coefficient_contributions(

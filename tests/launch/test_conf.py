@@ -24,6 +24,7 @@ from blockstep.launch.partition.limits import PSI
 from blockstep.launch.plan.limits import LIMITS as PLAN_LIMITS
 from blockstep.launch.refusal import ConfigError
 from blockstep.launch.search.limits import LIMITS as SEARCH_LIMITS
+from blockstep.launch.superweight.limits import LIMITS as SUPERWEIGHT_LIMITS
 from blockstep.launch.training.limits import LIMITS
 from blockstep.models import HEADS as MADE_HEADS
 from blockstep.models import NETWORKS as MADE_NETWORKS
@@ -144,6 +145,7 @@ def test_every_key_has_its_comment_on_its_line(path: str):
         ("search", SEARCH_LIMITS),
         ("federate", FEDERATE_LIMITS),
         ("partition", PARTITION_LIMITS),
+        ("superweight", SUPERWEIGHT_LIMITS),
         ("plan", PLAN_LIMITS),
         ("dashboard", DASHBOARD_LIMITS),
         ("doctor", DOCTOR_LIMITS),

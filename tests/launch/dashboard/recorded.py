@@ -16,6 +16,7 @@ from blockstep.launch.federate.figures import FederateFigures
 from blockstep.launch.folder import RunFolder
 from blockstep.launch.partition.figures import PartitionFigures
 from blockstep.launch.search.figures import SearchFigures
+from blockstep.launch.superweight.figures import EnsembleFigures
 from blockstep.launch.tracking import Figures, WandbTracker
 from blockstep.launch.training.figures import TrainFigures
 
@@ -100,6 +101,8 @@ def record_again(folder: Path, place: Path) -> FakeRun:
         figures = FederateFigures()
     elif summary["command"] == "partition":
         figures = PartitionFigures(RunFolder(folder))
+    elif summary["command"] == "superweight":
+        figures = EnsembleFigures(RunFolder(folder))
     wandb, job = FakeWandb(), SimpleNamespace(config=config, folder=RunFolder(place))
     tracker = WandbTracker(wandb, job, figures)  # pyright: ignore[reportArgumentType]
     for line in (folder / "metrics.jsonl").read_text().splitlines():

@@ -1,0 +1,1 @@
+"""SuperWeight ensembles: what `blockstep superweight` decides, does, follows and leaves behind."""
