@@ -5,6 +5,7 @@ See :mod:`blockstep.launch.template` for who does what.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ START_SECONDS = 300.0
 """How long the template may take to import and to fork; a cold network file system is slow."""
 
 POLL_SECONDS = 0.02
+CLOSE_SECONDS = 5.0
 
 AT_IMPORT = ("MKL_", "KMP_", "GOMP_", "TORCH", "PYTORCH_", "PYTHON", "LD_", "MALLOC_", "GLIBC_",
              "CUDA_", "TRITON_")  # fmt: skip
@@ -132,6 +134,15 @@ class Nursery:
             # The kernel kills the workers of a template that ends.
             return self._status.get(pid, -signal.SIGKILL if self._gone else None)
 
+    def close(self) -> None:
+        """End the template, and with it what still runs of its workers."""
+        self._socket.close()
+        try:
+            self._template.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._template.kill()
+            self._template.wait()
+
     def _await_pid(self) -> int:
         self._socket.settimeout(START_SECONDS)
         while True:
@@ -153,6 +164,12 @@ class Nursery:
 
 _nurseries: dict[frozenset[tuple[str, str]], Nursery] = {}
 _lock = threading.Lock()
+
+
+@atexit.register
+def _close_all() -> None:
+    for known in _nurseries.values():
+        known.close()
 
 
 def nursery(environment: Mapping[str, str]) -> Nursery:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 
 from ...search.federated import Population, Traffic
 from ..assembly import build_data, build_network, task_of
-from ..compose import apply_overrides
-from ..configfile import config_from_yaml, config_to_yaml
-from ..devices import check_devices, cores, device_kind, threads_per_rank
-from ..folder import RunFolder, default_name
+from ..beginning import (
+    begin,
+    check_started_ranks,
+    count_ranks,
+    go_on,
+    keep,
+    position,
+    settle_evaluation,
+)
+from ..configfile import config_to_yaml
+from ..folder import RunFolder
 from ..job import Objects
 from ..membership import Membership
 from ..preparation import (
     Preparation,
-    check_facts,
     enlarged,
-    newest_checkpoint,
     resumed_folder,
 )
 from ..refusal import ConfigError
@@ -55,14 +59,7 @@ def check_ranks(config: FederateConfig, member: Membership) -> None:
     Raises:
         ConfigError: There are more than clients in a round, or ``ranks`` says otherwise.
     """
-    if config.resume is not None:
-        return  # decided when the saved configuration is known
-    if config.ranks not in (None, member.world):
-        raise ConfigError(
-            f"ranks={config.ranks}, but torchrun started {member.world}; leave ranks out, or "
-            f"start {config.ranks} (--nproc-per-node)"
-        )
-    _check_work(config, member.world)
+    check_started_ranks(config, member, _check_work)
 
 
 def prepare(
@@ -90,18 +87,8 @@ def prepare(
     saved = resumed_folder(config)
     if saved is not None:
         return _resume(command, saved, objects, overrides, member)
-    config = copy.deepcopy(config)
-    config.name = config.name or default_name(command)
-    config.device = device_kind(config.device, config.pipeline.devices or ())
-    config.ranks = _ranks(config, member)
-    if config.train.threads is None:
-        config.train.threads = threads_per_rank(member.local_world if member else config.ranks)
-    if config.evaluate.every is None:
-        config.evaluate.every = max(1, config.train.steps // 10)
-    if config.evaluate.batch_size is None:
-        config.evaluate.batch_size = config.train.batch_size
-    torch.set_num_threads(config.train.threads)
-    folder = RunFolder(Path(config.runs) / config.name)
+    config, folder = begin(command, config, member, ranks=partial(_ranks, member=member))
+    settle_evaluation(config)
     prepared = _decide(command, config, objects, folder, enlarge=True)
     if create:
         folder.create()
@@ -154,52 +141,26 @@ def _resume(
     member: Membership | None,
 ) -> FederatePreparation:
     """Continue a federation as it was; only what was typed now may differ, and not everything."""
-    try:
-        before = config_from_yaml(folder.config.read_text(), command)
-    except ConfigError as error:
-        raise ConfigError(f"resume={folder.path}: {error}") from error
-    assert isinstance(before, FederateConfig)
-    now = apply_overrides(before, overrides)
-    now.resume = None
-    now.name, now.runs = before.name, before.runs
-    if member is not None:
-        now.ranks = member.world
-    _check_work(now, now.ranks or 1)
-    check_devices(now.pipeline.devices or (), now.ranks or 1)
-    torch.set_num_threads(now.train.threads or 1)
+    now = go_on(command, folder, overrides, member, kind=FederateConfig, check=_check_work)
     prepared = _decide(command, now, objects, folder, enlarge=False)
-    checkpoint, notes = newest_checkpoint(folder)
-    start = checkpoint.step if checkpoint else 0
-    if checkpoint is not None:
-        check_facts(checkpoint, prepared.job.facts)
+    start, notes = position(folder, prepared.job.facts)
+    if start:
         notes[-1] = f"continues after round {start}"
     if start > now.train.steps:
         raise ConfigError(
             f"train.steps={now.train.steps}, but round {start} is already done; give at least "
             f"{start}"
         )
-    folder.stop_request.unlink(missing_ok=True)
-    folder.config.write_text(config_to_yaml(now))
+    keep(folder, now)
     job = dataclasses.replace(prepared.job, start=start)
     return dataclasses.replace(prepared, job=job, notes=tuple(notes))
 
 
 def _ranks(config: FederateConfig, member: Membership | None) -> int:
     """Return how many processes share the clients."""
-    devices, settings = config.pipeline.devices or (), config.federate
-    if member is not None:
-        ranks = member.world
-    elif config.ranks is not None:
-        ranks = config.ranks
-    elif devices:
-        ranks = len(devices)
-    else:
-        places = torch.cuda.device_count() if config.device == "cuda" else cores()
-        drawn = settings.clients if settings.per_round is None else settings.per_round
-        ranks = min(drawn, places)
-    check_devices(devices, ranks)
-    _check_work(config, ranks)
-    return ranks
+    settings = config.federate
+    drawn = settings.clients if settings.per_round is None else settings.per_round
+    return count_ranks(config, member, _check_work, parts=drawn)
 
 
 def _check_work(config: FederateConfig, ranks: int) -> None:

@@ -6,25 +6,29 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from ...models.partitioned import PartitionedModule
 from ...search.partitioned import Chunks
 from ..assembly import build_data, build_network, task_of
-from ..compose import apply_overrides
-from ..configfile import config_from_yaml, config_to_yaml
+from ..beginning import (
+    begin,
+    check_started_ranks,
+    count_ranks,
+    go_on,
+    keep,
+    position,
+    settle_evaluation,
+)
+from ..configfile import config_to_yaml
 from ..data import Data
-from ..devices import check_devices, device_kind, threads_per_rank
-from ..folder import RunFolder, default_name
+from ..folder import RunFolder
 from ..job import Objects
 from ..membership import Membership
 from ..preparation import (
     Preparation,
-    check_facts,
     enlarged,
-    newest_checkpoint,
     resumed_folder,
 )
 from ..refusal import ConfigError
@@ -55,14 +59,7 @@ def check_ranks(config: PartitionConfig, member: Membership) -> None:
     Raises:
         ConfigError: It is neither 1 nor the number of partitions, or ``ranks`` says otherwise.
     """
-    if config.resume is not None:
-        return  # decided when the saved configuration is known
-    if config.ranks not in (None, member.world):
-        raise ConfigError(
-            f"ranks={config.ranks}, but torchrun started {member.world}; leave ranks out, or "
-            f"start {config.ranks} (--nproc-per-node)"
-        )
-    _check_ranks(config, member.world)
+    check_started_ranks(config, member, _check_ranks)
 
 
 def prepare(
@@ -90,19 +87,9 @@ def prepare(
     saved = resumed_folder(config)
     if saved is not None:
         return _resume(command, saved, objects, overrides, member)
-    config = copy.deepcopy(config)
-    config.name = config.name or default_name(command)
-    config.device = device_kind(config.device, config.pipeline.devices or ())
-    config.ranks = _ranks(config, member)
-    if config.train.threads is None:
-        config.train.threads = threads_per_rank(member.local_world if member else config.ranks)
-    if config.evaluate.every is None:
-        config.evaluate.every = max(1, config.train.steps // 10)
-    if config.evaluate.batch_size is None:
-        config.evaluate.batch_size = config.train.batch_size
-    torch.set_num_threads(config.train.threads)
+    config, folder = begin(command, config, member, ranks=partial(_ranks, member=member))
+    settle_evaluation(config)
     data, notes = enlarged(config, objects, build_data(config, objects, torch.device("cpu")))
-    folder = RunFolder(Path(config.runs) / config.name)
     preparation = _decide(command, config, objects, data, folder)
     if create:
         folder.create()
@@ -140,50 +127,25 @@ def _resume(
     member: Membership | None,
 ) -> PartitionPreparation:
     """Continue a run as it was; only what was typed now may differ, and not everything."""
-    try:
-        before = config_from_yaml(folder.config.read_text(), command)
-    except ConfigError as error:
-        raise ConfigError(f"resume={folder.path}: {error}") from error
-    assert isinstance(before, PartitionConfig)
-    now = apply_overrides(before, overrides)
-    now.resume = None
-    now.name, now.runs = before.name, before.runs
-    if member is not None:
-        now.ranks = member.world
-    _check_ranks(now, now.ranks or 1)
-    check_devices(now.pipeline.devices or (), now.ranks or 1)
-    torch.set_num_threads(now.train.threads or 1)
+    now = go_on(command, folder, overrides, member, kind=PartitionConfig, check=_check_ranks)
     data = build_data(now, objects, torch.device("cpu"))
     preparation = _decide(command, now, objects, data, folder)
-    checkpoint, notes = newest_checkpoint(folder)
-    start = checkpoint.step if checkpoint else 0
-    if checkpoint is not None:
-        check_facts(checkpoint, preparation.job.facts)
+    start, notes = position(folder, preparation.job.facts)
     if now.train.steps < start:
         raise ConfigError(
             f"train.steps={now.train.steps}, but step {start} is already done; "
             f"give at least {start}"
         )
     job = dataclasses.replace(preparation.job, start=start)
-    folder.stop_request.unlink(missing_ok=True)
-    folder.config.write_text(config_to_yaml(now))
+    keep(folder, now)
     return dataclasses.replace(preparation, job=job, notes=tuple(notes))
 
 
 def _ranks(config: PartitionConfig, member: Membership | None) -> int:
     """Return how many processes take part: one, or one for each partition."""
-    devices = config.pipeline.devices or ()
-    if member is not None:
-        ranks = member.world
-    elif config.ranks is not None:
-        ranks = config.ranks
-    elif config.partition.staleness:
-        ranks = len(config.partition.chunks)
-    else:
-        ranks = len(devices) or 1
-    check_devices(devices, ranks)
-    _check_ranks(config, ranks)
-    return ranks
+    if member is None and config.ranks is None and config.partition.staleness:
+        config = dataclasses.replace(config, ranks=len(config.partition.chunks))
+    return count_ranks(config, member, _check_ranks, parts=None)
 
 
 def _check_ranks(config: PartitionConfig, ranks: int) -> None:

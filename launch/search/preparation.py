@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 
 from ...models import Network
 from ..assembly import build_data, build_network, task_of
-from ..compose import apply_overrides
-from ..configfile import config_from_yaml, config_to_yaml
+from ..beginning import begin, check_started_ranks, count_ranks, go_on, keep, position
+from ..configfile import config_to_yaml
 from ..data import Data
-from ..devices import check_devices, cores, device_kind, threads_per_rank
-from ..folder import RunFolder, default_name
+from ..folder import RunFolder
 from ..job import Objects
 from ..membership import Membership
 from ..pool import candidates
 from ..preparation import (
     Preparation,
-    check_facts,
     check_own_network,
     check_training_part,
     enlarged,
-    newest_checkpoint,
     resumed_folder,
 )
 from ..refusal import ConfigError
@@ -53,14 +49,7 @@ def check_ranks(config: SearchConfig, member: Membership) -> None:
     Raises:
         ConfigError: There are more than samples, or ``ranks`` says otherwise; with both numbers.
     """
-    if config.resume is not None:
-        return  # decided when the saved configuration is known
-    if config.ranks not in (None, member.world):
-        raise ConfigError(
-            f"ranks={config.ranks}, but torchrun started {member.world}; leave ranks out, or "
-            f"start {config.ranks} (--nproc-per-node)"
-        )
-    _check_samples(config, member.world)
+    check_started_ranks(config, member, _check_samples)
 
 
 def prepare(
@@ -88,13 +77,7 @@ def prepare(
     saved = resumed_folder(config)
     if saved is not None:
         return _resume(command, saved, objects, overrides, member)
-    config = copy.deepcopy(config)
-    config.name = config.name or default_name(command)
-    config.device = device_kind(config.device, config.pipeline.devices or ())
-    config.ranks = _ranks(config, member)
-    if config.train.threads is None:
-        config.train.threads = threads_per_rank(member.local_world if member else config.ranks)
-    torch.set_num_threads(config.train.threads)
+    config, folder = begin(command, config, member, ranks=partial(_ranks, member=member))
     data, notes = enlarged(config, objects, build_data(config, objects, torch.device("cpu")))
     check_training_part(config, data)
     notes += _check_validation_part(config, data)
@@ -106,7 +89,7 @@ def prepare(
         command=command,
         config=config,
         task=task,
-        folder=RunFolder(Path(config.runs) / config.name),
+        folder=folder,
         network=network.name,
         layers=len(network.layers),
     )
@@ -125,19 +108,7 @@ def _resume(
     member: Membership | None,
 ) -> SearchPreparation:
     """Continue a search as it was; only what was typed now may differ, and not everything."""
-    try:
-        before = config_from_yaml(folder.config.read_text(), command)
-    except ConfigError as error:
-        raise ConfigError(f"resume={folder.path}: {error}") from error
-    assert isinstance(before, SearchConfig)
-    now = apply_overrides(before, overrides)
-    now.resume = None
-    now.name, now.runs = before.name, before.runs
-    if member is not None:
-        now.ranks = member.world
-    _check_samples(now, now.ranks or 1)
-    check_devices(now.pipeline.devices or (), now.ranks or 1)
-    torch.set_num_threads(now.train.threads or 1)
+    now = go_on(command, folder, overrides, member, kind=SearchConfig, check=_check_samples)
     data = build_data(now, objects, torch.device("cpu"))
     task = task_of(data)
     network = build_network(now, objects, task)
@@ -146,15 +117,12 @@ def _resume(
         command=command, config=now, task=task, folder=folder,
         network=network.name, layers=len(network.layers),
     )  # fmt: skip
-    checkpoint, notes = newest_checkpoint(folder)
-    start = checkpoint.step if checkpoint else 0
-    if checkpoint is not None:
-        check_facts(checkpoint, job.facts)
+    start, notes = position(folder, job.facts)
+    if start:
         notes[-1] = f"continues after {describe(job, start)}"
     _check_steps(job, start)
     job = dataclasses.replace(job, start=start)
-    folder.stop_request.unlink(missing_ok=True)
-    folder.config.write_text(config_to_yaml(now))
+    keep(folder, now)
     return SearchPreparation(job, network, data, tuple(notes), _pool_parameters(job, network))
 
 
@@ -166,19 +134,7 @@ def describe(job: SearchJob, step: int) -> str:
 
 def _ranks(config: SearchConfig, member: Membership | None) -> int:
     """Return how many processes share the samples."""
-    devices = config.pipeline.devices or ()
-    if member is not None:
-        ranks = member.world
-    elif config.ranks is not None:
-        ranks = config.ranks
-    elif devices:
-        ranks = len(devices)
-    else:
-        places = torch.cuda.device_count() if config.device == "cuda" else cores()
-        ranks = min(config.search.samples, places)
-    check_devices(devices, ranks)
-    _check_samples(config, ranks)
-    return ranks
+    return count_ranks(config, member, _check_samples, parts=config.search.samples)
 
 
 def _check_samples(config: SearchConfig, ranks: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from ...models import MIN_SIZES, Network
 from ...models.superweight import Use
 from ...search.sharing.file import SharingError, SharingFile
 from ..assembly import build_data, task_of
-from ..compose import apply_overrides
-from ..configfile import config_from_yaml, config_to_yaml
+from ..beginning import begin, check_started_ranks, count_ranks, go_on, keep, settle_evaluation
+from ..configfile import config_to_yaml
 from ..data import Data
-from ..devices import check_devices, cores, device_kind, threads_per_rank
-from ..folder import RunFolder, default_name
+from ..folder import RunFolder
 from ..job import Objects
 from ..membership import Membership
 from ..preparation import (
@@ -70,14 +69,7 @@ def check_ranks(config: SuperWeightConfig, member: Membership) -> None:
     Raises:
         ConfigError: ``ranks`` says otherwise, or the members are one network; with both numbers.
     """
-    if config.resume is not None:
-        return  # decided when the saved configuration is known
-    if config.ranks not in (None, member.world):
-        raise ConfigError(
-            f"ranks={config.ranks}, but torchrun started {member.world}; leave ranks out, or "
-            f"start {config.ranks} (--nproc-per-node)"
-        )
-    _check_joint(config, member.world)
+    check_started_ranks(config, member, _check_joint)
 
 
 def prepare(
@@ -105,13 +97,7 @@ def prepare(
     saved = resumed_folder(config)
     if saved is not None:
         return _resume(command, saved, overrides, member)
-    config = copy.deepcopy(config)
-    config.name = config.name or default_name(command)
-    config.device = device_kind(config.device, config.pipeline.devices or ())
-    config.ranks = _ranks(config, member)
-    if config.train.threads is None:
-        config.train.threads = threads_per_rank(member.local_world if member else config.ranks)
-    torch.set_num_threads(config.train.threads)
+    config, folder = begin(command, config, member, ranks=partial(_ranks, member=member))
     data, notes = _data(config)
     check_training_part(config, data)
     _settle(config, data)
@@ -121,7 +107,6 @@ def prepare(
     learned = learns_sharing(config, networks)
     sharing = _given_sharing(config, networks, uses)
     measured = _measure(config, networks, data)
-    folder = RunFolder(Path(config.runs) / config.name)
     job = SuperWeightJob(
         command=command,
         config=config,
@@ -149,19 +134,7 @@ def _resume(
     command: str, folder: RunFolder, overrides: Sequence[str], member: Membership | None
 ) -> SuperWeightPreparation:
     """Continue a run as it was; only what was typed now may differ, and not everything."""
-    try:
-        before = config_from_yaml(folder.config.read_text(), command)
-    except ConfigError as error:
-        raise ConfigError(f"resume={folder.path}: {error}") from error
-    assert isinstance(before, SuperWeightConfig)
-    now = apply_overrides(before, overrides)
-    now.resume = None
-    now.name, now.runs = before.name, before.runs
-    if member is not None:
-        now.ranks = member.world
-    _check_joint(now, now.ranks or 1)
-    check_devices(now.pipeline.devices or (), now.ranks or 1)
-    torch.set_num_threads(now.train.threads or 1)
+    now = go_on(command, folder, overrides, member, kind=SuperWeightConfig, check=_check_joint)
     data = build_data(now, Objects(), torch.device("cpu"))
     task = task_of(data)
     networks = build_members(now, task)
@@ -193,8 +166,7 @@ def _resume(
         )
     job = dataclasses.replace(job, start=start)
     parameters, _ = _try_out(job)
-    folder.stop_request.unlink(missing_ok=True)
-    folder.config.write_text(config_to_yaml(now))
+    keep(folder, now)
     own = sum(use.numel for use in uses)
     return SuperWeightPreparation(job, networks[0], data, tuple(notes), parameters, own)
 
@@ -214,10 +186,7 @@ def _data(config: SuperWeightConfig) -> tuple[Data, list[str]]:
 
 def _settle(config: SuperWeightConfig, data: Data) -> None:
     """Fill in what depends on the data."""
-    if config.evaluate.every is None:
-        config.evaluate.every = max(1, config.train.steps // 10)
-    if config.evaluate.batch_size is None:
-        config.evaluate.batch_size = config.train.batch_size
+    settle_evaluation(config)
     if config.superweight.similarity_batches is None:
         epoch = data.sizes["train"] // config.train.batch_size
         config.superweight.similarity_batches = max(1, epoch)
@@ -225,21 +194,8 @@ def _settle(config: SuperWeightConfig, data: Data) -> None:
 
 def _ranks(config: SuperWeightConfig, member: Membership | None) -> int:
     """Return how many processes share the members."""
-    devices = config.pipeline.devices or ()
-    if member is not None:
-        ranks = member.world
-    elif config.ranks is not None:
-        ranks = config.ranks
-    elif METHODS[config.method].joint:
-        ranks = 1
-    elif devices:
-        ranks = len(devices)
-    else:
-        places = torch.cuda.device_count() if config.device == "cuda" else cores()
-        ranks = min(len(member_specs(config)), places)
-    check_devices(devices, ranks)
-    _check_joint(config, ranks)
-    return ranks
+    parts = None if METHODS[config.method].joint else len(member_specs(config))
+    return count_ranks(config, member, _check_joint, parts=parts)
 
 
 def _check_joint(config: SuperWeightConfig, ranks: int) -> None:

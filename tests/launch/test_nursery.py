@@ -130,7 +130,7 @@ def test_runs_share_a_template(tmp_path: Path):
     assert other is not first
     added = module._nurseries.keys() - keys.keys()
     for key in added:
-        del module._nurseries[key]
+        module._nurseries.pop(key).close()
 
 
 def test_workers_end_with_their_template(tmp_path: Path):
@@ -154,7 +154,6 @@ def test_template_ends_with_its_leader(tmp_path: Path):
     """When the leader's end of the socket closes, template and workers end."""
     mine = Nursery(os.environ)
     worker = mine.start(os.environ, tmp_path / "log")
-    template = mine._template
-    mine._socket.close()
-    template.wait(timeout=30)
+    mine.close()
+    assert not mine.alive
     wait_for(lambda: not alive(worker.pid), limit=10, text="the end of the worker")
