@@ -125,6 +125,8 @@ def _problem(event: yaml.Event, depth: int) -> str | None:
         return "anchors (&) and aliases (*) are not used here"
     if getattr(event, "tag", None):
         return f"tags such as {shown(event.tag)} are not used here"  # pyright: ignore
+    if isinstance(event, yaml.ScalarEvent) and depth == 0:
+        return "expected keys and values"
     if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
         return f"{shown(event.value)}: references such as ${{x}} are not read from a file"
     return None
