@@ -18,6 +18,7 @@ from .program import find_program
 from .refusal import ConfigError
 from .restart import restarted
 from .torchrun import take_part
+from .view import tell
 
 __all__ = ["run", "run_command"]
 
@@ -40,7 +41,7 @@ def run(
 
     def announce(preparation: Preparation[Any]) -> None:
         if config.log.view != "none":
-            print(program.announcement(preparation), flush=True)
+            tell(program.announcement(preparation))
 
     def start(config: RunConfig) -> Outcome:
         preparation = program.prepare(command, config, objects, overrides=overrides)
@@ -58,7 +59,7 @@ def run(
         outcome = restarted(start, config)
     if outcome.summary is not None and config.log.view != "none":
         folder = RunFolder(Path(outcome.folder))
-        print(program.closing(outcome.summary, folder), flush=True)
+        tell(program.closing(outcome.summary, folder))
     return outcome
 
 

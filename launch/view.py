@@ -13,7 +13,17 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
-__all__ = ["Board", "LiveView", "NoView", "PlainView", "View", "clock", "event_line", "make_view"]
+__all__ = [
+    "Board",
+    "LiveView",
+    "NoView",
+    "PlainView",
+    "View",
+    "clock",
+    "event_line",
+    "make_view",
+    "tell",
+]
 
 REFRESH_PER_SECOND = 2.0
 
@@ -202,11 +212,23 @@ class LastingView:
             yield
         except OSError:
             self._view = NoView()
-            # What else is printed, at the end of the run for example, goes nowhere as well.
-            with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, sys.stdout.fileno())
-                os.close(nowhere)
+            _forget_stdout()
+
+
+def tell(text: str) -> None:
+    """Print a text before or after a run; nobody need read it."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        _forget_stdout()
+
+
+def _forget_stdout() -> None:
+    """Let all that is printed from now on go nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def make_view(kind: str, board: Board) -> View:
