@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..pipeline.seed import derive, set_seed
 from ..search.decoupling import NO_HEAD
 from .folder import RunFolder
-from .options import read_options, run_folder, run_program
+from .options import EVALUATION, read_options, run_folder, run_program, wanted_device
 from .refusal import ConfigError
 from .restore import Restored, restore
 from .similarity import similarities
@@ -19,11 +19,7 @@ from .similarity import similarities
 __all__ = ["evaluate_command", "evaluate_restored"]
 
 KEYS = {
-    "run": None,
-    "checkpoint": ("last", "best"),
-    "split": ("test", "validation", "train"),
-    "data.root": None,
-    "device": ("auto", "cpu", "cuda"),
+    **EVALUATION,
     "gradients": None,
 }
 
@@ -41,10 +37,8 @@ def evaluate_command(words: Sequence[str]) -> int:
     folder = run_folder("evaluate", options)
     which, split = options.get("checkpoint", "last"), options.get("split", "test")
     restored = restore(folder, which, data_root=options.get("data.root"))
-    kind = options.get("device", "auto")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    result = evaluate_restored(restored, split, device=torch.device(kind))
+    device = wanted_device(options)
+    result = evaluate_restored(restored, split, device=device)
     path = folder.path / f"evaluation-{split}.json"
     folder.write_json(path, result)
     for stage, block in enumerate(result["blocks"], start=1):
@@ -56,7 +50,7 @@ def evaluate_command(words: Sequence[str]) -> int:
         print(f"last two heads together: accuracy {result['ensemble_accuracy']:.2%}")
     print(f"{result['examples']} examples of {result['data']} ({split}); written to {path}")
     if batches:
-        _compare_gradients(folder, batches, torch.device(kind))
+        _compare_gradients(folder, batches, device)
     return 0
 
 

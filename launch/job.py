@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from .config import RanksConfig, RunConfig
 from .configfile import config_from_yaml, config_to_yaml
+from .devices import device_of
 from .folder import RunFolder
 
-__all__ = ["Job", "Objects", "Task"]
+__all__ = ["Job", "Objects", "SharedJob", "Task"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +165,33 @@ class Job(ABC):
     def _read_more(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the further fields that :meth:`_more` wrote."""
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedJob(Job):
+    """A run whose ranks share one piece of work, as many as ``ranks`` says.
+
+    Attributes:
+        config: One that has ``ranks`` and ``pipeline``.
+    """
+
+    config: Any
+
+    @property
+    def ranks(self) -> int:
+        """See :attr:`Job.ranks`."""
+        return self.config.ranks or 1
+
+    @property
+    def waits(self) -> RanksConfig:
+        """See :attr:`Job.waits`."""
+        return self.config.pipeline
+
+    def label(self, rank: int) -> str:
+        """See :meth:`Job.label`."""
+        return f"rank {rank}"
+
+    def device(self, rank: int, local_rank: int) -> torch.device:
+        """See :meth:`Job.device`."""
+        devices = self.config.pipeline.devices or ()
+        return device_of(rank, local_rank, kind=self.config.device, devices=devices)

@@ -10,9 +10,20 @@ from .folder import RunFolder
 from .refusal import ConfigError, closest
 
 if TYPE_CHECKING:
+    import torch
+
     from .program import Program
 
-__all__ = ["read_options", "run_folder", "run_program"]
+__all__ = ["EVALUATION", "read_options", "run_folder", "run_program", "wanted_device"]
+
+EVALUATION: Mapping[str, Sequence[str] | None] = {
+    "run": None,
+    "checkpoint": ("last", "best"),
+    "split": ("test", "validation", "train"),
+    "data.root": None,
+    "device": ("auto", "cpu", "cuda"),
+}
+"""What ``evaluate`` can be told of any run."""
 
 
 def read_options(
@@ -59,6 +70,16 @@ def run_folder(command: str, options: Mapping[str, str]) -> RunFolder:
             f"{command}: run={options['run']} is not the folder of a run: it has no config.yaml"
         )
     return folder
+
+
+def wanted_device(options: Mapping[str, str]) -> torch.device:
+    """Return the device that ``device=`` names; by default a GPU if there is one."""
+    import torch
+
+    kind = options.get("device", "auto")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(kind)
 
 
 def run_program(words: Sequence[str]) -> Program:

@@ -42,7 +42,7 @@ from torch.distributed.pipelining import (
 from .link import Inlet, LinkClosedError, LocalLink, Outlet
 from .message import Kind, Message
 from .pipelined_block import PipelinedBlock
-from .replicas import GLOO
+from .replicas import tells_of_lost_rank
 from .timeline import StepTimes
 from .worker import Worker
 
@@ -161,7 +161,7 @@ class Pipelining:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or GLOO in str(error):
+            if tells_of_lost_rank(error):
                 label = f"stage {self._blocks[-1].index}"
                 raise LinkClosedError(f"{label}: another rank is gone: {error}") from error
             cause = error.__cause__

@@ -27,14 +27,27 @@ from torch.nn.parallel import DistributedDataParallel
 from .edge import new_group
 from .link import LinkClosedError
 
-__all__ = ["Compute", "OneReplica", "Replicas", "Team", "form_teams", "replica_label"]
+__all__ = [
+    "Compute",
+    "OneReplica",
+    "Replicas",
+    "Team",
+    "form_teams",
+    "replica_label",
+    "tells_of_lost_rank",
+]
 
 Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """From a block's input and labels to its output, its logits and its loss."""
 
-GLOO = "gloo"
+_GLOO = "gloo"
 """Stands in every error of a gloo collective, in the name of a source file: such errors have no
 type of their own."""
+
+
+def tells_of_lost_rank(error: RuntimeError) -> bool:
+    """Return whether an error of a collective says that another rank is gone."""
+    return isinstance(error, dist.DistError) or _GLOO in str(error)
 
 
 def replica_label(stage: int, replica: int, replicas: int) -> str:
@@ -208,7 +221,7 @@ class Replicas(OneReplica):
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or GLOO in str(error):
+            if tells_of_lost_rank(error):
                 raise LinkClosedError(f"{self._label}: another replica is gone: {error}") from error
             raise
 

@@ -3,10 +3,10 @@
     sender     tensor ==> bytes ==================> tensor     receiver
                checksum --> 8 bytes over gloo --> compare with the checksum of what arrived
 
-TCP's own checksum lets one damaged segment in some ten thousand pass, and memory or a driver can
-fail on either side. A damaged activation does not stop a training, it only makes it worse, so the
-receiver compares. The checksum of a tensor on a CPU is its CRC-32; on a GPU it is computed there,
-from sums, because bringing the tensor to the host would cost more than the transfer.
+TCP's own checksum has 16 bits, and memory or a driver can fail on either side. A damaged activation
+does not stop a training, it only makes it worse, so the receiver compares. The checksum of a tensor
+on a CPU is its CRC-32; on a GPU it is computed there, from sums, because bringing the tensor to the
+host would cost more than the transfer.
 """
 
 from __future__ import annotations

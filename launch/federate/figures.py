@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..report.records import ROUND
 from ..tracking import Figures
 
 __all__ = ["FederateFigures"]
-
-ROUND = (
-    "loss",
-    "psi_loss",
-    "clients",
-    "lost",
-    "bytes_up",
-    "bytes_down",
-    "total_bytes",
-    "seconds",
-    "memory_bytes",
-)
 
 
 class FederateFigures(Figures):

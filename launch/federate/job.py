@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from ..config import RanksConfig
-from ..devices import device_of
-from ..job import Job
+from ..job import SharedJob
 from .config import FederateConfig
 
 __all__ = ["FederateJob"]
@@ -20,7 +16,7 @@ FREE = ("psi_limit",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederateJob(Job):
+class FederateJob(SharedJob):
     """A federation, fully decided. Its steps are its rounds.
 
     Attributes:
@@ -31,19 +27,9 @@ class FederateJob(Job):
     network: str
 
     @property
-    def ranks(self) -> int:
-        """See :attr:`Job.ranks`."""
-        return self.config.ranks or 1
-
-    @property
     def steps(self) -> int:
         """See :attr:`Job.steps`."""
         return self.config.train.steps
-
-    @property
-    def waits(self) -> RanksConfig:
-        """See :attr:`Job.waits`."""
-        return self.config.pipeline
 
     @property
     def parts(self) -> int:
@@ -69,15 +55,6 @@ class FederateJob(Job):
             "train.optimizer": config.train.optimizer,
             **settings,
         }
-
-    def label(self, rank: int) -> str:
-        """See :meth:`Job.label`."""
-        return f"rank {rank}"
-
-    def device(self, rank: int, local_rank: int) -> torch.device:
-        """See :meth:`Job.device`."""
-        devices = self.config.pipeline.devices or ()
-        return device_of(rank, local_rank, kind=self.config.device, devices=devices)
 
     def _more(self) -> dict[str, Any]:
         return {"network": self.network}

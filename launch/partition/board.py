@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..nested import leaves
 from ..view import Board, clock, event_line
 from .config import PartitionConfig
 
@@ -128,16 +129,10 @@ def psi_words(course: Mapping[str, Any]) -> str:
         elif len(value) == 2 and not isinstance(value[0], list):
             told.append(f"{name} {value[0]:.4g} to {value[1]:.4g}")
         else:
-            flat = _flat(value)
+            flat = [float(one) for one in leaves(value)]
             told.append(f"{name} of {len(flat)} numbers, {min(flat):.3g} to {max(flat):.3g}")
     more = len(course) - MOST
     return ", ".join([*told, f"and {more} more"] if more > 0 else told)
-
-
-def _flat(value: Any) -> list[float]:
-    if isinstance(value, list):
-        return [one for item in value for one in _flat(item)]
-    return [float(value)]
 
 
 def _busy(record: Mapping[str, Any]) -> float | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from ..nested import leaves
 
 __all__ = ["LONGEST", "course_of", "flat_course"]
 
@@ -25,7 +27,7 @@ def course_of(values: Mapping[str, Any]) -> dict[str, Any]:
     for kind, inner in values.items():
         named = inner.items() if isinstance(inner, Mapping) else [(kind, inner)]
         for name, value in named:
-            numbers = list(_numbers(value))
+            numbers = [float(one) for one in leaves(value)]
             short = len(numbers) <= LONGEST and kind != "layers"
             found[name] = value if short else math.sqrt(math.fsum(one * one for one in numbers))
     return found
@@ -35,7 +37,7 @@ def flat_course(course: Mapping[str, Any]) -> dict[str, float]:
     """Return every number by a name of its own: ``rotation``, ``mask/12``, ``scale_x/1``."""
     found: dict[str, float] = {}
     for name, value in course.items():
-        numbers = list(_numbers(value))
+        numbers = [float(one) for one in leaves(value)]
         if isinstance(value, list):
             digits = len(str(len(numbers)))
             for place, one in enumerate(numbers, start=1):
@@ -43,11 +45,3 @@ def flat_course(course: Mapping[str, Any]) -> dict[str, float]:
         else:
             found[name] = numbers[0]
     return found
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, list):
-        for one in value:
-            yield from _numbers(one)
-    else:
-        yield float(value)

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ..devices import device_of
-from ..job import Job
-from .config import LinksConfig, PartitionConfig
+from ..job import SharedJob
+from .config import PartitionConfig
 from .limits import WHOLE
 
 __all__ = ["PartitionJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartitionJob(Job):
+class PartitionJob(SharedJob):
     """A partitioned training, fully decided.
 
     Attributes:
@@ -34,19 +31,9 @@ class PartitionJob(Job):
         return 1 if own.method in WHOLE else len(own.chunks)
 
     @property
-    def ranks(self) -> int:
-        """See :attr:`Job.ranks`."""
-        return self.config.ranks or 1
-
-    @property
     def steps(self) -> int:
         """See :attr:`Job.steps`."""
         return self.config.train.steps
-
-    @property
-    def waits(self) -> LinksConfig:
-        """See :attr:`Job.waits`."""
-        return self.config.pipeline
 
     @property
     def parts(self) -> int:
@@ -92,11 +79,6 @@ class PartitionJob(Job):
         if self.ranks == 1:
             return f"rank {rank}"
         return f"partition {rank + 1} (rank {rank})"
-
-    def device(self, rank: int, local_rank: int) -> torch.device:
-        """See :meth:`Job.device`."""
-        devices = self.config.pipeline.devices or ()
-        return device_of(rank, local_rank, kind=self.config.device, devices=devices)
 
     def _more(self) -> dict[str, Any]:
         return {"network": self.network}

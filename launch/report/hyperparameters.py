@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..nested import leaves
 from .markup import element, join
 from .picture import WIDTH, Picture
 from .series import number
@@ -115,7 +116,7 @@ def _rows(logits: Any) -> list[list[float]]:
     """Return probabilities in rows: of an image its own, else of up to 32 inputs."""
     if not isinstance(logits, list) or not logits:
         return []
-    flat = list(_flat(logits))
+    flat = list(leaves(logits))
     if not flat or any(number(one) is None for one in flat):
         return []
     if _is_image(logits):
@@ -139,14 +140,6 @@ def _is_image(logits: Sequence[Any]) -> bool:
     return even and all(isinstance(row, list) and row for row in rows) and (
         len({len(row) for row in rows}) == 1
     )  # fmt: skip
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    if isinstance(values, list):
-        for one in values:
-            yield from _flat(one)
-    else:
-        yield values
 
 
 def _sigmoid(logit: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..nested import leaves
 from .chart import Axis, Line, line_chart
 from .history import History
 from .hyperparameters import psi_pictures
@@ -206,17 +207,9 @@ def _named(psi: dict[str, Any]) -> Iterator[tuple[str, float]]:
             if (one := number(value)) is not None:
                 yield str(name), one
             continue
-        for place, one in enumerate(_flat(value), start=1):
+        for place, one in enumerate(leaves(value), start=1):
             if (found := number(one)) is not None:
                 yield f"{name} {place}", found
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    if isinstance(values, list):
-        for one in values:
-            yield from _flat(one)
-    else:
-        yield values
 
 
 def _is_list(value: Any) -> bool:

@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ..config import RanksConfig
-from ..devices import device_of
-from ..job import Job
+from ..job import SharedJob
 from .config import SearchConfig
 
 __all__ = ["SearchJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchJob(Job):
+class SearchJob(SharedJob):
     """A search, fully decided. Its steps are those of the pretraining, then the outer steps.
 
     Attributes:
@@ -30,19 +26,9 @@ class SearchJob(Job):
     layers: int
 
     @property
-    def ranks(self) -> int:
-        """See :attr:`Job.ranks`."""
-        return self.config.ranks or 1
-
-    @property
     def steps(self) -> int:
         """See :attr:`Job.steps`."""
         return self.config.train.steps + self.config.search.steps
-
-    @property
-    def waits(self) -> RanksConfig:
-        """See :attr:`Job.waits`."""
-        return self.config.pipeline
 
     @property
     def parts(self) -> int:
@@ -69,15 +55,6 @@ class SearchJob(Job):
             "search.pretrain_every": settings.pretrain_every,
             "search.validation_batch": settings.validation_batch,
         }
-
-    def label(self, rank: int) -> str:
-        """See :meth:`Job.label`."""
-        return f"rank {rank}"
-
-    def device(self, rank: int, local_rank: int) -> torch.device:
-        """See :meth:`Job.device`."""
-        devices = self.config.pipeline.devices or ()
-        return device_of(rank, local_rank, kind=self.config.device, devices=devices)
 
     def _more(self) -> dict[str, Any]:
         return {"network": self.network, "layers": self.layers}

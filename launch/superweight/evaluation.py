@@ -16,7 +16,7 @@ from ..data import MemoryData
 from ..data.corrupting import OWN_CORRUPTIONS, SEVERITIES, corrupt
 from ..data.corruption import CORRUPTIONS, read_corruption
 from ..data.part import MemoryPart
-from ..options import read_options, run_folder
+from ..options import EVALUATION, read_options, run_folder, wanted_device
 from ..refusal import ConfigError
 from .anytime import anytime_curve, member_flops, member_latencies
 from .evaluation_pictures import write_evaluation_pictures
@@ -26,11 +26,7 @@ from .restore import RestoredEnsemble, restore_ensemble
 __all__ = ["evaluate_ensemble", "evaluate_restored"]
 
 KEYS = {
-    "run": None,
-    "checkpoint": ("last", "best"),
-    "split": ("test", "validation", "train"),
-    "data.root": None,
-    "device": ("auto", "cpu", "cuda"),
+    **EVALUATION,
     "corruptions": None,
     "severities": None,
     "interpolation": None,
@@ -47,11 +43,8 @@ def evaluate_ensemble(words: Sequence[str]) -> int:
     points = _number("interpolation", options.get("interpolation", POINTS))
     repeats = _number("timing", options.get("timing", REPEATS))
     severities = _severities(options.get("severities", "1,2,3,4,5"))
-    kind = options.get("device", "auto")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
     restored = restore_ensemble(
-        folder, which, device=torch.device(kind), data_root=options.get("data.root")
+        folder, which, device=wanted_device(options), data_root=options.get("data.root")
     )
     result = evaluate_restored(
         restored, split, points=points, repeats=repeats,

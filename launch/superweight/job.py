@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from ...search.sharing.company import Post
 from ...search.sharing.file import SharingFile
 from ...search.sharing.plan import Plan
-from ..config import RanksConfig
-from ..devices import device_of
-from ..job import Job
+from ..job import SharedJob
 from .config import SuperWeightConfig
 from .method import METHODS
 
@@ -29,7 +25,7 @@ def member_shard(member: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperWeightJob(Job):
+class SuperWeightJob(SharedJob):
     """An ensemble's training. Its steps are those of the search, then those of the main training.
 
     Attributes:
@@ -90,11 +86,6 @@ class SuperWeightJob(Job):
         return [f"{self.networks[0]} x {width:g}" for width in self.config.peers.widths]
 
     @property
-    def waits(self) -> RanksConfig:
-        """See :attr:`Job.waits`."""
-        return self.config.pipeline
-
-    @property
     def parts(self) -> int:
         """See :attr:`Job.parts`: every rank writes its members, rank 0 what they share too."""
         return self.ranks
@@ -126,11 +117,6 @@ class SuperWeightJob(Job):
         numbers = ", ".join(str(post.member + 1) for post in own)
         replica = f" replica {own[0].replica}" if own[0].replicas > 1 else ""
         return f"rank {rank} (member{'s' * (len(own) > 1)} {numbers}{replica})"
-
-    def device(self, rank: int, local_rank: int) -> torch.device:
-        """See :meth:`Job.device`."""
-        devices = self.config.pipeline.devices or ()
-        return device_of(rank, local_rank, kind=self.config.device, devices=devices)
 
     def reads_data(self, rank: int) -> bool:
         """See :meth:`Job.reads_data`: all members learn from the same batches."""

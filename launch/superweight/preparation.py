@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..beginning import begin, check_started_ranks, count_ranks, go_on, keep, se
 from ..configfile import config_to_yaml
 from ..data import Data
 from ..folder import RunFolder
-from ..job import Objects
+from ..job import Objects, Task
 from ..membership import Membership
 from ..preparation import (
     Preparation,
@@ -101,29 +101,14 @@ def prepare(
     data, notes = _data(config)
     check_training_part(config, data)
     _settle(config, data)
-    task = task_of(data)
-    networks = build_members(config, task)
-    uses = uses_of_members(config, networks)
-    learned = learns_sharing(config, networks)
-    sharing = _given_sharing(config, networks, uses)
-    measured = _measure(config, networks, data)
-    job = SuperWeightJob(
-        command=command,
-        config=config,
-        task=task,
-        folder=folder,
-        networks=tuple(network.name for network in networks),
-        budget=_budget(config, uses),
-        learned=learned,
-        sharing=sharing.to_json() if sharing else None,
-        posts=_posts(config, measured["member_seconds"]),
-        measured=measured,
-    )
+    networks = build_members(config, task_of(data))
+    measure = partial(_measure, config, networks, data)
+    job, uses = _decide(command, config, folder, task_of(data), networks, measure)
     parameters, remarks = _try_out(job)
     if create:
         folder.create()
         folder.config.write_text(config_to_yaml(config))
-        folder.write_json(folder.measured, measured)
+        folder.write_json(folder.measured, job.measured)
     return SuperWeightPreparation(
         job, networks[0], data, (*data.notes, *notes, *remarks), parameters,
         sum(use.numel for use in uses),
@@ -136,23 +121,9 @@ def _resume(
     """Continue a run as it was; only what was typed now may differ, and not everything."""
     now = go_on(command, folder, overrides, member, kind=SuperWeightConfig, check=_check_joint)
     data = build_data(now, Objects(), torch.device("cpu"))
-    task = task_of(data)
-    networks = build_members(now, task)
-    uses = uses_of_members(now, networks)
-    measured = folder.read_json(folder.measured)
-    sharing = _given_sharing(now, networks, uses)
-    job = SuperWeightJob(
-        command=command,
-        config=now,
-        task=task,
-        folder=folder,
-        networks=tuple(network.name for network in networks),
-        budget=_budget(now, uses),
-        learned=learns_sharing(now, networks),
-        sharing=sharing.to_json() if sharing else None,
-        posts=_posts(now, measured["member_seconds"]),
-        measured=measured,
-    )
+    networks = build_members(now, task_of(data))
+    measure = partial(folder.read_json, folder.measured)
+    job, uses = _decide(command, now, folder, task_of(data), networks, measure)
     checkpoint, notes = newest_checkpoint(folder)
     start = checkpoint.step if checkpoint else 0
     if checkpoint is not None:
@@ -169,6 +140,36 @@ def _resume(
     keep(folder, now)
     own = sum(use.numel for use in uses)
     return SuperWeightPreparation(job, networks[0], data, tuple(notes), parameters, own)
+
+
+def _decide(
+    command: str,
+    config: SuperWeightConfig,
+    folder: RunFolder,
+    task: Task,
+    networks: Sequence[Network],
+    measure: Callable[[], dict[str, Any]],
+) -> tuple[SuperWeightJob, Sequence[Use]]:
+    """Return the run, and the weights that templates replace.
+
+    The members are timed, or what was timed is read, once nothing is left to be refused.
+    """
+    uses = uses_of_members(config, networks)
+    sharing = _given_sharing(config, networks, uses)
+    measured = measure()
+    job = SuperWeightJob(
+        command=command,
+        config=config,
+        task=task,
+        folder=folder,
+        networks=tuple(network.name for network in networks),
+        budget=_budget(config, uses),
+        learned=learns_sharing(config, networks),
+        sharing=sharing.to_json() if sharing else None,
+        posts=_posts(config, measured["member_seconds"]),
+        measured=measured,
+    )
+    return job, uses
 
 
 def _data(config: SuperWeightConfig) -> tuple[Data, list[str]]:

@@ -26,6 +26,7 @@ from ...pipeline.seed import derive, set_seed
 from ..exchange import ALONE, Exchange
 from ..partitioned.examples import Examples
 from ..partitioned.learner import Criterion
+from ..partitioned.numbers import readable_numbers
 from ..partitioned.training import DivergedError
 from .local import LocalTraining
 from .population import Client, Population
@@ -173,12 +174,7 @@ class FederatedTraining:
 
     def psi(self) -> dict[str, list[float]]:
         """Return each hyperparameter's numbers, or its norm where there are many."""
-        numbers = {}
-        for name, value in self.model.hyperparameters().items():
-            value = value.detach()
-            short = value.numel() <= SHORT
-            numbers[name] = value.flatten().tolist() if short else [value.norm().item()]
-        return numbers
+        return readable_numbers(self.model.hyperparameters(), short=SHORT)
 
     @torch.no_grad()
     def evaluate(

@@ -27,6 +27,7 @@ from .chunks import Chunks
 from .decay import scaled_decays
 from .examples import Examples
 from .learner import Criterion, HyperLearner, PartitionLearner
+from .numbers import readable_numbers
 from .objective import chunk_likelihood
 
 __all__ = ["DivergedError", "Measured", "PartitionedTraining", "Settings", "StepLoss"]
@@ -271,12 +272,7 @@ class PartitionedTraining:
 
     def numbers(self) -> dict[str, list[float]]:
         """Return each hyperparameter's numbers, or its norm where there are many."""
-        numbers = {}
-        for name, value in self.model.hyperparameters().items():
-            value = value.detach()
-            short = value.numel() <= SHORT
-            numbers[name] = value.flatten().tolist() if short else [value.norm().item()]
-        return numbers
+        return readable_numbers(self.model.hyperparameters(), short=SHORT)
 
     def measure(self, *, batch_size: int = 1000) -> Measured:
         """Evaluate L_ML, note it in the course, and keep the weights where it is the best.

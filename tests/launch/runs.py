@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ QUIET = (
     "decoupling=uniform",
 )
 """What most test runs have in common: nothing is measured, one thread."""
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,16 @@ def blockstep(*words: str, cwd: Path) -> Finished:
 
 @contextmanager
 def _at_home(folder: Path) -> Iterator[None]:
-    """Be in a user's project, and afterwards be again as before."""
+    """Be in a user's project, and afterwards be again as before.
+
+    What other tests imported is out of sight meanwhile: their projects have modules of the same
+    names, and a package without ``__init__.py`` does not tell whose it is.
+    """
     environment, path, threads = dict(os.environ), list(sys.path), torch.get_num_threads()
+    names = {entry.stem for entry in folder.iterdir() if entry.suffix in ("", ".py")}
+    others = _forget(names)
+    # ``python -m pytest`` has put the repository there, whose models and search come first.
+    sys.path[:] = [entry for entry in path if Path(entry).resolve() != REPOSITORY]
     try:
         with contextlib.chdir(folder):
             yield
@@ -68,9 +79,16 @@ def _at_home(folder: Path) -> Iterator[None]:
         os.environ.update(environment)
         sys.path[:] = path
         torch.set_num_threads(threads)
-        for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None)).startswith(str(folder)):
-                del sys.modules[name]
+        _forget(names)
+        sys.modules.update(others)
+
+
+def _forget(names: set[str]) -> dict[str, ModuleType]:
+    """Take these modules and all within them out of what is imported; return them."""
+    found = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
+    for name in found:
+        del sys.modules[name]
+    return found
 
 
 def command(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:

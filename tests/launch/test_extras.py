@@ -45,15 +45,15 @@ class Focal(nn.Module):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's project with a data set and a loss."""
     folder = write_project(tmp_path_factory.mktemp("project"))
-    (folder / "parts_of_mine.py").write_text(OWN)
+    (folder / "own.py").write_text(OWN)
     return folder
 
 
 def test_own_data_loss_and_metric_by_target(project: Path) -> None:
     """A data set, a loss and a torchmetrics metric of the user's choice train and evaluate."""
     words = (
-        "data._target_=parts_of_mine.Blobs", "data.count=500", "model=mlp", "model.depth=2",
-        "heads=linear", "train.loss._target_=parts_of_mine.Focal", "train.loss.gamma=2",
+        "data._target_=own.Blobs", "data.count=500", "model=mlp", "model.depth=2",
+        "heads=linear", "train.loss._target_=own.Focal", "train.loss.gamma=2",
         "train.steps=40", "train.lr=0.05",
         "train.batch_size=50",
         "train.metrics=[{_target_:torchmetrics.classification.MulticlassF1Score}]",
