@@ -25,6 +25,8 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from .importing import uncollected
+
 __all__ = ["LIMIT_BYTES", "main"]
 
 LIMIT_BYTES = 1 << 20
@@ -64,14 +66,15 @@ def main(descriptor: int) -> None:
 
 def _warm_up() -> None:
     """Import what workers need."""
-    # Optimizers import it at their first step; it takes as long as the rest of torch.
-    import torch._dynamo  # noqa: F401
+    with uncollected():
+        # Optimizers import it at their first step; it takes as long as the rest of torch.
+        import torch._dynamo  # noqa: F401
 
-    from . import process  # noqa: F401
-    from .program import PROGRAMS, find_program
+        from . import process  # noqa: F401
+        from .program import PROGRAMS, find_program
 
-    for command in PROGRAMS:
-        find_program(command)
+        for command in PROGRAMS:
+            find_program(command)
     # What a collection of a worker touched would no longer be shared with the others.
     gc.collect()
     gc.freeze()

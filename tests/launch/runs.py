@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from blockstep.launch.cli import main
+
+from tests.launch.warm import REPOSITORY, WarmProcess
 
 LIMIT_SECONDS = 120
 
@@ -30,8 +33,6 @@ QUIET = (
     "decoupling=uniform",
 )
 """What most test runs have in common: nothing is measured, one thread."""
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ def blockstep(*words: str, cwd: Path) -> Finished:
     with _at_home(cwd), redirect_stdout(printed), redirect_stderr(printed):
         code = main(words)
     return Finished(code, printed.getvalue())
+
+
+def refused_rank(*words: str, cwd: Path, world: int) -> Finished:
+    """Be rank 0 of ``world`` under torchrun, for what is refused before the ranks meet."""
+    member = {"RANK": "0", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    with mock.patch.dict(os.environ, member):
+        return blockstep(*words, cwd=cwd)
 
 
 @contextmanager
@@ -93,11 +101,16 @@ def _forget(names: set[str]) -> dict[str, ModuleType]:
 
 def command(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:
     """Run ``blockstep WORDS`` to its end in a process of its own."""
-    return _finish(start(*words, cwd=cwd), limit)
+    return _finish(start_cold(*words, cwd=cwd), limit)
 
 
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    """Begin ``blockstep WORDS`` and return at once."""
+def start(*words: str, cwd: Path) -> WarmProcess:
+    """Begin ``blockstep WORDS`` in a process that has imported everything; return at once."""
+    return WarmProcess(words, cwd=cwd, environment={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def start_cold(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """Begin ``python -m blockstep WORDS`` and return at once; its output is a pipe."""
     return _begin([sys.executable, "-m", "blockstep", *words], cwd)
 
 
@@ -127,17 +140,18 @@ def _begin(command: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def _finish(process: subprocess.Popen[str], limit: float) -> Finished:
+def _finish(process: subprocess.Popen[str] | WarmProcess, limit: float) -> Finished:
     try:
         output, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         raise AssertionError(f"still running after {limit} s; it printed:\n{output}") from None
+    assert process.returncode is not None
     return Finished(process.returncode, output)
 
 
-def finish(process: subprocess.Popen[str], limit: float = LIMIT_SECONDS) -> Finished:
+def finish(process: subprocess.Popen[str] | WarmProcess, limit: float = LIMIT_SECONDS) -> Finished:
     """Wait for a command that :func:`start` began."""
     return _finish(process, limit)
 

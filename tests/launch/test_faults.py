@@ -16,9 +16,10 @@ import pytest
 
 from tests.launch import runs
 from tests.launch.runs import QUIET, at_step, blockstep, finish, same, start, states, wait_for
+from tests.launch.warm import WarmProcess
 
 STEPS = 4000
-LONG = (
+RESNET = (
     *QUIET,
     f"train.steps={STEPS}",
     "checkpoint.every=50",
@@ -27,6 +28,9 @@ LONG = (
     "log.every=5",
 )
 """A run that lasts until it is disturbed."""
+
+LONG = (*RESNET, "model._target_=models.net.Small", "train.batch_size=16")
+"""The same in less time."""
 
 GONE_SECONDS = 10.0
 
@@ -40,7 +44,7 @@ def undisturbed(project: Path) -> Path:
     return project / "runs" / "undisturbed"
 
 
-def begin(project: Path, name: str, *words: str, step: int = 55) -> subprocess.Popen[str]:
+def begin(project: Path, name: str, *words: str, step: int = 55) -> WarmProcess:
     """Start a run and wait until all its stages have passed ``step``."""
     process = start("train", *LONG, *words, f"name={name}", cwd=project)
     folder = project / "runs" / name
@@ -141,10 +145,9 @@ def test_a_run_that_fails_in_the_same_way_is_given_up(project: Path) -> None:
 
 def test_restarts_are_torchruns_under_torchrun(project: Path) -> None:
     """Two that start ranks again would be in each other's way."""
-    flags = ["--standalone", "--nproc-per-node", "1"]
     words = ("train", *LONG, "restarts=2", "blocks=1")
-    done = runs.torchrun(*words, cwd=project, flags=flags)
-    assert done.code != 0
+    done = runs.refused_rank(*words, cwd=project, world=1)
+    assert done.code == 2
     assert "torchrun --max-restarts 2" in done.output
 
 
@@ -192,7 +195,7 @@ def test_non_finite_loss_names_stage_step_and_rate_and_keeps_the_checkpoint(
 ) -> None:
     """A loss that explodes ends the run before a bad checkpoint is written."""
     words = ("train.lr=1e8", "train.warmup=1000", "train.lr_min=0", "checkpoint.every=1")
-    done = blockstep("train", *LONG, *words, "name=exploding", cwd=project)
+    done = blockstep("train", *RESNET, *words, "name=exploding", cwd=project)
     assert done.code == 1
     assert "NonFiniteLossError" in done.last_line
     assert "the loss of step" in done.last_line
@@ -232,7 +235,7 @@ def test_ctrl_c_once_writes_a_checkpoint_and_the_resumed_run_is_identical(
 def test_a_reader_that_goes_away_does_not_stop_the_run(project: Path, undisturbed: Path) -> None:
     """`blockstep train | head` trains on, silently, and ends as it would have."""
     words = (*LONG, "train.steps=300", "name=unread", "log.view=plain")
-    process = start("train", *words, cwd=project)
+    process = runs.start_cold("train", *words, cwd=project)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("run runs/unread")
     process.stdout.close()
@@ -275,7 +278,7 @@ def test_workers_end_when_their_parent_is_killed(project: Path) -> None:
     process = begin(project, "orphaned", step=5)
     pids = runs.pids(project / "runs" / "orphaned")
     process.kill()
-    process.wait()
+    process.wait(10)
     all_gone(pids)
 
 
@@ -353,7 +356,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk_costs_a_checkpoint_and_nothing_else(project: Path, small_disk: Path) -> None:
     """When a checkpoint does not fit, the run says so, keeps the last one, and trains on."""
     words = (f"runs={small_disk}", "train.steps=200", "checkpoint.keep=1", "name=full")
-    process = start("train", *LONG, *words, cwd=project)
+    process = start("train", *RESNET, *words, cwd=project)
     folder = small_disk / "full"
     saved = folder / "checkpoints" / "step-50" / "manifest.json"
     wait_for(saved.exists, text="the checkpoint of step 50")

@@ -151,8 +151,8 @@ def test_auto_divides_the_ranks_of_torchrun(project: Path) -> None:
 def test_other_ranks_of_torchrun_are_refused(project: Path) -> None:
     """torchrun with three ranks for four says both numbers and starts nothing."""
     words = ("train", *QUIET, "pipeline.replicas=[3,1]", "name=three")
-    done = torchrun(*words, cwd=project, flags=TORCHRUN)
-    assert done.code != 0
+    done = runs.refused_rank(*words, cwd=project, world=3)
+    assert done.code == 2
     assert "torchrun started 3 ranks, but pipeline.replicas=[3,1]" in done.output
     assert "needs 4" in done.output
     assert not (project / "runs" / "three").exists()

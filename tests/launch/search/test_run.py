@@ -331,8 +331,8 @@ def test_continuous_training_needs_what_a_search_learned(project: Path) -> None:
 
 def test_more_ranks_than_samples_are_refused_by_torchrun(project: Path) -> None:
     """Before anything is trained, with both numbers."""
-    flags = ["--standalone", "--nproc-per-node", "2"]
-    done = torchrun(*WORDS, "search.samples=1", "name=idle", cwd=project, flags=flags)
-    assert done.code != 0
+    words = (*WORDS, "search.samples=1", "name=idle")
+    done = runs.refused_rank(*words, cwd=project, world=2)
+    assert done.code == 2
     assert "2 ranks share search.samples=1 of each outer step" in done.output
     assert not (project / "runs" / "idle").exists()

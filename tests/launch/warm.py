@@ -1,0 +1,159 @@
+"""Commands in processes that need not import anything: forks of one that has.
+
+    tests                       template              lead, a fork            its template, a fork
+      | -- words, folder ---------> | fork -------------> | fork -----------------> |
+      |                             |                     | blockstep.main(words)   |
+      | <------------- its output, in a file ------------ |                         | fork --> ranks
+      | <-- how it ended ---------- |
+
+A lead imports PyTorch and begins a template that imports it again; that takes longer than most
+runs of tests. The template here is blockstep's own, so only the imports are left out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cloudpickle
+from blockstep.launch import nursery as nurseries
+from blockstep.launch.nursery import nursery
+
+__all__ = ["WarmProcess"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class WarmProcess:
+    """``blockstep WORDS`` in a process of its own; what of :class:`subprocess.Popen` tests use.
+
+    Attributes:
+        pid: Its number, and that of its process group.
+    """
+
+    def __init__(self, words: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> None:
+        handle, path = tempfile.mkstemp(prefix="blockstep-lead-", suffix=".log")
+        os.close(handle)
+        self._log = Path(path)
+        here = os.getcwd()
+        os.chdir(cwd)
+        try:
+            self._worker = nursery(environment).start(environment, self._log)
+        finally:
+            os.chdir(here)
+        self.pid = self._worker.pid
+        path = [entry for entry in sys.path if Path(entry).resolve() != REPOSITORY]
+        self._worker.stdin.write(json.dumps({"path": [str(cwd), *path]}).encode() + b"\n")
+        self._worker.stdin.write(cloudpickle.dumps(_Lead(words)))
+        self._worker.stdin.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, a signal as a negative number."""
+        return self._worker.poll()
+
+    def poll(self) -> int | None:
+        """Return :attr:`returncode`."""
+        return self._worker.poll()
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: It still runs.
+        """
+        code = self._worker.wait(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("blockstep", timeout)
+        return code
+
+    def communicate(self, timeout: float = 10.0) -> tuple[str, None]:
+        """Wait for its end and return what it printed."""
+        self.wait(timeout)
+        return self._log.read_text(), None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._worker.send_signal(number)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Lead:
+    """Becomes a lead where it is unpickled."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = tuple(words)
+
+    def __reduce__(self) -> Any:
+        return _lead, (self._words,)
+
+
+def _lead(words: Sequence[str]) -> NoReturn:
+    """Do what ``python -m blockstep`` does."""
+    status = 1
+    try:
+        sys.argv = ["blockstep", *words]
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
+        popen = subprocess.Popen
+        subprocess.Popen = _Fork  # pyright: ignore[reportAttributeAccessIssue]
+        nurseries.nursery(os.environ)
+        subprocess.Popen = popen
+
+        from blockstep.launch.cli import main
+
+        status = main(words)
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class _Fork:
+    """A template, begun by a fork instead of by a command. No other thread runs yet."""
+
+    def __init__(self, command: Sequence[str], *, pass_fds: Sequence[int], **others: Any) -> None:
+        (kept,) = pass_fds
+        self.pid, self._status = os.fork(), None
+        if self.pid == 0:
+            try:
+                os.setsid()
+                for descriptor in map(int, os.listdir("/proc/self/fd")):
+                    if descriptor > 2 and descriptor != kept:
+                        with suppress(OSError):
+                            os.close(descriptor)
+                from blockstep.launch.template import main
+
+                main(kept)
+            finally:
+                os._exit(0)
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
