@@ -4,7 +4,7 @@
           <-- value | traceback | nothing within the limit ---
 
 A failure ends the whole world, because its ranks may wait for each other; the next job starts a
-new one. This file is also the program that each rank runs.
+new one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import pickle
 import queue
 import signal
-import subprocess
+import socket
 import sys
 import threading
 import time
@@ -25,12 +25,17 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from blockstep.launch.nursery import Worker
+
+from tests.fork import begin_fork
+
 __all__ = ["World", "WorldError"]
+
+TESTS = str(Path(__file__).resolve().parent)
 
 LIMIT_SECONDS = 60.0
 GRACE_SECONDS = 3.0
@@ -46,7 +51,7 @@ class WorldError(AssertionError):
 @dataclass
 class _Rank:
     number: int
-    process: subprocess.Popen[bytes]
+    process: Worker
     pipe: Connection
     log: Path
 
@@ -103,28 +108,26 @@ class World:
         """End the processes."""
         for rank in self._ranks:
             rank.pipe.close()
-            rank.process.kill()
-            rank.process.wait()
+            rank.process.send_signal(signal.SIGKILL)
+            rank.process.wait(GRACE_SECONDS)
         self._ranks = []
 
     def _start(self) -> None:
         self._generation += 1
         meeting = self._folder / f"meeting-{self._generation}"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        for number in range(self.size):
-            ours, theirs = Pipe()
-            log = self._folder / f"rank{number}-{self._generation}.log"
-            command = [sys.executable, __file__, f"{number}", f"{self.size}", f"{meeting}"]
-            with log.open("wb") as file:
-                process = subprocess.Popen(
-                    [*command, f"{theirs.fileno()}"],
-                    pass_fds=[theirs.fileno()],
-                    env=environment,
-                    stdout=file,
-                    stderr=file,
+        address = str(self._folder / f"door-{self._generation}")
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(address)
+            door.listen()
+            door.settimeout(self._limit)
+            for number in range(self.size):
+                log = self._folder / f"rank{number}-{self._generation}.log"
+                process = begin_fork(
+                    _main, number, self.size, str(meeting), address, folder=self._folder, log=log
                 )
-            theirs.close()
-            self._ranks.append(_Rank(number, process, ours, log))
+                # One at a time: who calls is the rank that was begun last.
+                pipe = Connection(door.accept()[0].detach())
+                self._ranks.append(_Rank(number, process, pipe, log))
 
     def _collect(self, name: str, seconds: float, dying: Sequence[int]) -> dict[int, Any]:
         """Wait for every rank; one failure shortens the time of the others."""
@@ -141,7 +144,9 @@ class World:
                 except (EOFError, ConnectionResetError):
                     good, value = rank.number in dying, None
                     if not good:
-                        value = f"it ended with status {rank.process.wait()}{_tail(rank)}"
+                        value = (
+                            f"it ended with status {rank.process.wait(GRACE_SECONDS)}{_tail(rank)}"
+                        )
                 if good:
                     answers[rank.number] = value
                     continue
@@ -168,14 +173,16 @@ def _tail(rank: _Rank) -> str:
     return f"\n{rank.log.read_text(errors='replace')[-MAX_LOG:]}"
 
 
-def _main(rank: int, size: int, meeting: str, descriptor: int) -> None:
+def _main(rank: int, size: int, meeting: str, address: str) -> None:
     """Take jobs and answer them, in the main thread, until the tests are gone."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     tests = types.ModuleType("tests")
-    tests.__path__ = [str(Path(__file__).parent)]
+    tests.__path__ = [TESTS]
     sys.modules["tests"] = tests
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    pipe = Connection(descriptor)
+    door = socket.socket(socket.AF_UNIX)
+    door.connect(address)
+    pipe = Connection(door.detach())
     threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()
 
     import torch
@@ -204,7 +211,3 @@ def _listen(pipe: Connection, jobs: queue.SimpleQueue[bytes]) -> None:
         while True:
             jobs.put(pipe.recv_bytes())
     os._exit(0)
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -40,7 +40,8 @@ class StreamData(DataSet[StreamPart]):
         seed: the run's seed.
         device: where batches go.
         workers: processes that make examples; 0: this one does. They start with the first batch,
-            by spawn: a fork would inherit locks that another thread holds at that moment.
+            by spawn: a fork would inherit locks that another thread holds at that moment, and
+            a fork server's children outlive a trainer that is killed.
     """
 
     def __init__(

@@ -21,7 +21,8 @@ from unittest import mock
 import torch
 from blockstep.launch.cli import main
 
-from tests.launch.warm import REPOSITORY, WarmProcess
+from tests.fork import REPOSITORY
+from tests.launch.warm import WarmProcess
 
 LIMIT_SECONDS = 120
 
@@ -106,7 +107,7 @@ def command(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:
 
 def start(*words: str, cwd: Path) -> WarmProcess:
     """Begin ``blockstep WORDS`` in a process that has imported everything; return at once."""
-    return WarmProcess(words, cwd=cwd, environment={**os.environ, "OMP_NUM_THREADS": "1"})
+    return WarmProcess(words, cwd=cwd)
 
 
 def start_cold(*words: str, cwd: Path) -> subprocess.Popen[str]:

@@ -83,7 +83,7 @@ def test_folders_of_images_feed_the_pipeline_and_resume(project: Path) -> None:
     """JPEGs come through worker processes; an interrupted run ends like an uninterrupted one."""
     write_images(project / "pictures")
     words = (
-        *QUIET, "data=imagenet", "data.root=pictures", "data.size=32", "data.workers=2",
+        *QUIET, "data=imagenet", "data.root=pictures", "data.size=32", "data.workers=1",
         "data.validation=0.2", "model=resnet18", "model.width=0.125", "train.batch_size=8",
         "train.lr=0.01", "train.lr_min=0.001", "train.precision=float32", "train.warmup=0",
         "checkpoint.every=8", "checkpoint.keep=10", "log.every=2",

@@ -7,30 +7,27 @@
       | <-- how it ended ---------- |
 
 A lead imports PyTorch and begins a template that imports it again; that takes longer than most
-runs of tests. The template here is blockstep's own, so only the imports are left out.
+runs of tests.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cloudpickle
 from blockstep.launch import nursery as nurseries
-from blockstep.launch.nursery import nursery
+
+from tests.fork import begin_fork
 
 __all__ = ["WarmProcess"]
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class WarmProcess:
@@ -40,21 +37,12 @@ class WarmProcess:
         pid: Its number, and that of its process group.
     """
 
-    def __init__(self, words: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], *, cwd: Path) -> None:
         handle, path = tempfile.mkstemp(prefix="blockstep-lead-", suffix=".log")
         os.close(handle)
         self._log = Path(path)
-        here = os.getcwd()
-        os.chdir(cwd)
-        try:
-            self._worker = nursery(environment).start(environment, self._log)
-        finally:
-            os.chdir(here)
+        self._worker = begin_fork(_lead, tuple(words), folder=cwd, log=self._log)
         self.pid = self._worker.pid
-        path = [entry for entry in sys.path if Path(entry).resolve() != REPOSITORY]
-        self._worker.stdin.write(json.dumps({"path": [str(cwd), *path]}).encode() + b"\n")
-        self._worker.stdin.write(cloudpickle.dumps(_Lead(words)))
-        self._worker.stdin.close()
 
     @property
     def returncode(self) -> int | None:
@@ -88,16 +76,6 @@ class WarmProcess:
     def kill(self) -> None:
         """Send it SIGKILL."""
         self.send_signal(signal.SIGKILL)
-
-
-class _Lead:
-    """Becomes a lead where it is unpickled."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = tuple(words)
-
-    def __reduce__(self) -> Any:
-        return _lead, (self._words,)
 
 
 def _lead(words: Sequence[str]) -> NoReturn:
@@ -154,6 +132,3 @@ class _Fork:
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
-
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
