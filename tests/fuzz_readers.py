@@ -153,6 +153,14 @@ def sharing() -> Target:
     return Target(_by_file(SharingFile.load), (SharingError,), [_saved(made.save)])
 
 
+def psi() -> Target:
+    """Learned hyperparameters."""
+    from blockstep.search.psifile import PsiError, load_psi, save_psi
+
+    made = {"affine": {"rotation": 0.5, "scale_x": [0.25, 1.5]}}
+    return Target(_by_file(load_psi), (PsiError,), [_saved(lambda path: save_psi(path, made))])
+
+
 def config() -> Target:
     """Configurations of runs."""
     from blockstep.launch.config import TrainConfig
@@ -182,7 +190,8 @@ def manifest() -> Target:
 TARGETS: dict[str, Callable[[], Target]] = {
     make.__name__: make
     for make in (
-        header, idx, pickled, archive, picture, decoupling, profile, sharing, config, manifest,
+        header, idx, pickled, archive, picture, decoupling, profile, sharing, psi, config,
+        manifest,
     )
 }  # fmt: skip
 

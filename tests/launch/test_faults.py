@@ -374,3 +374,15 @@ def test_full_disk_costs_a_checkpoint_and_nothing_else(project: Path, small_disk
     assert done.code == 0, done.output
     assert "the training goes on" in done.output
     assert states(folder, 200)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_starts(
+    project: Path, tmp_path: Path
+) -> None:
+    """The folder is named with the reason and what to change."""
+    (tmp_path / "file").touch()
+    for runs_folder in (tmp_path / "file" / "below", Path("/proc/runs")):
+        done = blockstep("train", *LONG, f"runs={runs_folder}", "name=nowhere", cwd=project)
+        assert done.code == 2
+        assert f"cannot make the run's folder {runs_folder}/nowhere: " in done.last_line
+        assert done.last_line.endswith("choose another runs=FOLDER")
