@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # Python looks for garbage as it ends, among all that torch has made: 1.2 s for nothing.
         atexit.register(gc.freeze)
-    words = list(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:]
     # A user's own modules (model._target_=...) are importable from the current folder.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return _dispatch(words)
+        return _dispatch(list(arguments))
     except (ValueError, RuntimeError) as error:
         if not isinstance(error, _refusals()):
             raise

@@ -66,9 +66,9 @@ USAGES: Mapping[str, Usage] = {
         "[key=value ...]",
         "learn hyperparameters in one run, without a validation set (partitioned networks)",
         "Writes psi.json, which `blockstep train psi=FILE` retrains with. The defaults are those of"
-        " the paper's CIFAR experiments; data=input_selection is the task of its Figure 2, in a"
-        " minute. With ranks=C each process owns one of C partitions; under torchrun its processes"
-        " do. The keys below stand with their defaults.",
+        " the paper's CIFAR experiments; data=input_selection is the task of its Figure 2, in"
+        " two minutes. With ranks=C each process owns one of C partitions; under torchrun its"
+        " processes do. The keys below stand with their defaults.",
     ),
     "federate": Usage(
         "[key=value ...]",
@@ -84,7 +84,7 @@ USAGES: Mapping[str, Usage] = {
         "Learns which layers of the members share templates and coefficients, then trains them"
         " together; leaves one checkpoint, sharing.json and its picture. method= trains the same"
         " members as one of the peers, such as deep or batch_ensemble. One network in a budget:"
-        " members=[resnet50] budget=50%. Begin with preset=small, about a minute on two cores."
+        " members=[resnet50] budget=50%. Begin with preset=small, 37 s on two cores."
         " Under torchrun the ranks share the members. The keys below stand with their defaults.",
     ),
     "bench": Usage(

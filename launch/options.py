@@ -73,13 +73,16 @@ def run_folder(command: str, options: Mapping[str, str]) -> RunFolder:
 
 
 def wanted_device(options: Mapping[str, str]) -> torch.device:
-    """Return the device that ``device=`` names; by default a GPU if there is one."""
+    """Return the device that ``device=`` names; by default a GPU if there is one.
+
+    Raises:
+        ConfigError: A GPU was asked for and there is none.
+    """
     import torch
 
-    kind = options.get("device", "auto")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(kind)
+    from .devices import device_kind
+
+    return torch.device(device_kind(options.get("device", "auto"), ()))
 
 
 def run_program(words: Sequence[str]) -> Program:

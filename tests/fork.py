@@ -6,17 +6,18 @@ own, so only the imports are left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 from blockstep.launch.nursery import Worker, nursery
 
-__all__ = ["REPOSITORY", "begin_fork"]
+__all__ = ["REPOSITORY", "Call", "begin_fork"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -26,7 +27,6 @@ def begin_fork(
     *args: Any,
     folder: Path,
     log: Path,
-    environment: Mapping[str, str] | None = None,
 ) -> Worker:
     """Call a function in a process of its own.
 
@@ -35,27 +35,22 @@ def begin_fork(
         args: Picklable.
         folder: Where the process is; modules are importable from there and not from the repository.
         log: What it prints is appended there.
-        environment: Its variables; by default those of this process.
     """
     cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
-    everything = {**(os.environ if environment is None else environment), "OMP_NUM_THREADS": "1"}
-    here = os.getcwd()
-    os.chdir(folder)
-    try:
+    everything = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with contextlib.chdir(folder):
         worker = nursery(everything).start(everything, log)
-    finally:
-        os.chdir(here)
     path = [entry for entry in sys.path if Path(entry).resolve() != REPOSITORY]
     worker.stdin.write(json.dumps({"path": [str(folder), *path]}).encode() + b"\n")
-    worker.stdin.write(cloudpickle.dumps(_Call(function, args)))
+    worker.stdin.write(cloudpickle.dumps(Call(function, *args)))
     worker.stdin.close()
     return worker
 
 
-class _Call:
-    """Happens where it is unpickled."""
+class Call:
+    """A call that happens where it is unpickled."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self._function, self._args = function, args
 
     def __reduce__(self) -> Any:

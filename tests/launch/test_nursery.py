@@ -8,24 +8,14 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import pytest
 from blockstep.launch import nursery as module
 from blockstep.launch.nursery import Nursery, NurseryError, Worker, nursery
 
+from tests.fork import Call
 from tests.launch.runs import alive, wait_for
-
-
-class Runs:
-    """An object that runs code when a worker reads it from its payload."""
-
-    def __init__(self, code: str) -> None:
-        self._code = code
-
-    def __reduce__(self) -> Any:
-        return exec, (self._code,)
 
 
 def begin(code: str, log: Path, environment: Mapping[str, str] | None = None) -> Worker:
@@ -33,7 +23,7 @@ def begin(code: str, log: Path, environment: Mapping[str, str] | None = None) ->
     everything = {**os.environ, **(environment or {})}
     worker = nursery(everything).start(everything, log)
     worker.stdin.write(json.dumps({"path": ["/nowhere"]}).encode() + b"\n")
-    worker.stdin.write(cloudpickle.dumps(Runs(code)))
+    worker.stdin.write(cloudpickle.dumps(Call(exec, code)))
     worker.stdin.close()
     return worker
 

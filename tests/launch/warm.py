@@ -21,7 +21,9 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
+from unittest import mock
 
 from blockstep.launch import nursery as nurseries
 
@@ -38,7 +40,7 @@ class WarmProcess:
     """
 
     def __init__(self, words: Sequence[str], *, cwd: Path) -> None:
-        handle, path = tempfile.mkstemp(prefix="blockstep-lead-", suffix=".log")
+        handle, path = tempfile.mkstemp(prefix="lead-", suffix=".log", dir=cwd)
         os.close(handle)
         self._log = Path(path)
         self._worker = begin_fork(_lead, tuple(words), folder=cwd, log=self._log)
@@ -85,10 +87,10 @@ def _lead(words: Sequence[str]) -> NoReturn:
         sys.argv = ["blockstep", *words]
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
-        popen = subprocess.Popen
-        subprocess.Popen = _Fork  # pyright: ignore[reportAttributeAccessIssue]
-        nurseries.nursery(os.environ)
-        subprocess.Popen = popen
+        # In that module alone: ranks, which are forks of the template, start programs as ever.
+        forking = SimpleNamespace(Popen=_Fork, DEVNULL=subprocess.DEVNULL)
+        with mock.patch.object(nurseries, "subprocess", forking):
+            nurseries.nursery(os.environ)
 
         from blockstep.launch.cli import main
 
