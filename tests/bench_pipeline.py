@@ -2,14 +2,16 @@
 
     python tests/bench_pipeline.py                    ResNet-50 0.25x, Fashion-MNIST, batch 128
     python tests/bench_pipeline.py --cuts 10 --heads aux4
+    python tests/bench_pipeline.py --cuts 5 --pipeline-only --repeats 12     efficiency alone
 
 Backpropagation (method=backprop, one process, one thread) and the pipeline run in turn
 (A B A B ...). Without --cuts the split is balanced once, from measured times, and kept. Images
 per second are counted by the runs themselves, over the steps after the first 10. Efficiency is
 the throughput times the seconds per step of the slowest stage alone (timed at the end of each
-pipeline run with all others idle), divided by the batch. As a control, two backpropagations that
-have nothing to do with each other run at once: what they lose against one is lost to the machine
-(shared memory and caches), and no pipeline on it can be more efficient.
+pipeline run with all others idle), divided by the batch. The share of the time that the slowest
+stage is busy tells what waiting costs; the rest of what efficiency lacks is that a stage takes
+longer beside the others. As a control, two backpropagations that have nothing to do with each other
+run at once; bench_contention.py does the same with the very stages and is more exact.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,26 @@ def run(folder: Path, *names: str, words: Sequence[str]) -> list[dict[str, Any]]
     return [json.loads((folder / name / "summary.json").read_text()) for name in names]
 
 
+def compare(
+    many: dict[str, Any],
+    one: dict[str, Any] | None,
+    control: list[dict[str, Any]] | None,
+    batch: int,
+) -> dict[str, float]:
+    """Return the ratios of a repeat: the pipeline, backpropagation once and twice at once."""
+    steps_per_second = many["images_per_second"] / batch
+    ratios = {}
+    if one is not None and control is not None:
+        alone = one["images_per_second"]
+        together = statistics.mean(other["images_per_second"] for other in control)
+        ratios["speed-up over backpropagation on one core"] = many["images_per_second"] / alone
+        ratios["each of two backpropagations at once against one"] = together / alone
+    ratios["efficiency"] = steps_per_second * many["slowest_alone"]
+    slowest = max(stage["busy"] for stage in many["stages"])
+    ratios["busy share of the slowest stage"] = steps_per_second * slowest
+    return ratios
+
+
 def describe(values: list[float]) -> str:
     """Return median, minimum and maximum."""
     return f"{statistics.median(values):.3f} (min {min(values):.3f}, max {max(values):.3f})"
@@ -69,6 +92,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--heads", default="aux1")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--pipeline-only", action="store_true", help="no backpropagation")
     options = parser.parse_args()
     common = [
         f"model={options.model}",
@@ -82,31 +106,30 @@ def main() -> None:
     if options.cuts:
         split = [f"cuts={options.cuts}".replace(" ", "")]
     plain = [*common, "method=backprop", "measure.alone=0"]
-    speedups, efficiencies, controls = [], [], []
+    found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for repeat in range(1, options.repeats + 1):
-            (one,) = run(folder, f"one-{repeat}", words=plain)
-            words = [*common, *split, f"heads={options.heads}"]
+            one = control = None
+            if not options.pipeline_only:
+                (one,) = run(folder, f"one-{repeat}", words=plain)
+            words = [*common, *split, f"heads={options.heads}", "measure.alone=20"]
             (many,) = run(folder, f"many-{repeat}", words=words)
-            pair = run(folder, f"left-{repeat}", f"right-{repeat}", words=plain)
+            if not options.pipeline_only:
+                control = run(folder, f"left-{repeat}", f"right-{repeat}", words=plain)
             split = [f"cuts={many['cuts']}".replace(" ", "")]
-            speed, alone = many["images_per_second"], many["slowest_alone"]
-            speedups.append(speed / one["images_per_second"])
-            efficiencies.append(speed * alone / options.batch)
-            together = statistics.mean(other["images_per_second"] for other in pair)
-            controls.append(together / one["images_per_second"])
+            figures = compare(many, one, control, options.batch)
+            for name, value in figures.items():
+                found[name].append(value)
             busy = ", ".join(f"{stage['busy'] * 1e3:.0f}" for stage in many["stages"])
             print(
-                f"repeat {repeat}: backprop {one['images_per_second']:.2f} img/s, pipeline "
-                f"{speed:.2f} img/s (cuts {many['cuts']}, busy {busy} ms, slowest alone "
-                f"{alone * 1e3:.0f} ms), speed-up {speedups[-1]:.3f}, "
-                f"efficiency {efficiencies[-1]:.3f}, control {controls[-1]:.3f}",
+                f"repeat {repeat}: {many['images_per_second']:.2f} img/s (cuts {many['cuts']}, "
+                f"busy {busy} ms, slowest alone {many['slowest_alone'] * 1e3:.0f} ms), "
+                + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()),
                 flush=True,
             )
-    print(f"speed-up over backpropagation on one core: {describe(speedups)}")
-    print(f"efficiency: {describe(efficiencies)}")
-    print(f"control, each of two unrelated runs against one: {describe(controls)}")
+    for name, values in found.items():
+        print(f"{name}: {describe(values)}")
     print(f"torch {torch.__version__}, one thread per rank")
 
 
