@@ -6,11 +6,10 @@ own, so only the imports are left out.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ def begin_fork(
     *args: Any,
     folder: Path,
     log: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Worker:
     """Call a function in a process of its own.
 
@@ -35,16 +35,22 @@ def begin_fork(
         args: Picklable.
         folder: Where the process is; modules are importable from there and not from the repository.
         log: What it prints is appended there.
+        environment: Its variables; by default those of this process.
     """
-    cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    for module in (__name__, function.__module__):
+        cloudpickle.register_pickle_by_value(sys.modules[module])
     everything = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with contextlib.chdir(folder):
-        worker = nursery(everything).start(everything, log)
+    worker = nursery(everything).start(environment or everything, log)
     path = [entry for entry in sys.path if Path(entry).resolve() != REPOSITORY]
     worker.stdin.write(json.dumps({"path": [str(folder), *path]}).encode() + b"\n")
-    worker.stdin.write(cloudpickle.dumps(Call(function, *args)))
+    worker.stdin.write(cloudpickle.dumps(Call(_there, folder, function, args)))
     worker.stdin.close()
     return worker
+
+
+def _there(folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    os.chdir(folder)
+    return function(*args)
 
 
 class Call:

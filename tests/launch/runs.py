@@ -22,7 +22,8 @@ import torch
 from blockstep.launch.cli import main
 
 from tests.fork import REPOSITORY
-from tests.launch.warm import WarmProcess
+from tests.launch.elastic import agent, rank_server
+from tests.launch.warm import WarmProcess, lead
 
 LIMIT_SECONDS = 120
 
@@ -107,7 +108,7 @@ def command(*words: str, cwd: Path, limit: float = LIMIT_SECONDS) -> Finished:
 
 def start(*words: str, cwd: Path) -> WarmProcess:
     """Begin ``blockstep WORDS`` in a process that has imported everything; return at once."""
-    return WarmProcess(words, cwd=cwd)
+    return WarmProcess(lead, words, cwd=cwd)
 
 
 def start_cold(*words: str, cwd: Path) -> subprocess.Popen[str]:
@@ -118,12 +119,24 @@ def start_cold(*words: str, cwd: Path) -> subprocess.Popen[str]:
 def torchrun(
     *words: str, cwd: Path, flags: Sequence[str], limit: float = LIMIT_SECONDS
 ) -> Finished:
-    """Run ``torchrun FLAGS -m blockstep WORDS`` to its end."""
+    """Run ``torchrun FLAGS -m blockstep WORDS`` to its end; its processes import nothing."""
     return _finish(start_torchrun(*words, cwd=cwd, flags=flags), limit)
 
 
-def start_torchrun(*words: str, cwd: Path, flags: Sequence[str]) -> subprocess.Popen[str]:
-    """Begin ``torchrun FLAGS -m blockstep WORDS`` and return at once."""
+def start_torchrun(*words: str, cwd: Path, flags: Sequence[str]) -> WarmProcess:
+    """Begin ``torchrun FLAGS -m blockstep WORDS`` likewise and return at once."""
+    return WarmProcess(agent, flags, rank_server(), words, cwd=cwd)
+
+
+def torchrun_cold(
+    *words: str, cwd: Path, flags: Sequence[str], limit: float = LIMIT_SECONDS
+) -> Finished:
+    """Run ``torchrun FLAGS -m blockstep WORDS`` as a user does."""
+    return _finish(start_torchrun_cold(*words, cwd=cwd, flags=flags), limit)
+
+
+def start_torchrun_cold(*words: str, cwd: Path, flags: Sequence[str]) -> subprocess.Popen[str]:
+    """Begin ``torchrun FLAGS -m blockstep WORDS`` as a user does and return at once."""
     command = [sys.executable, "-m", "torch.distributed.run", *flags, "-m", "blockstep", *words]
     return _begin(command, cwd)
 

@@ -88,7 +88,7 @@ def test_torchrun_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
 ) -> None:
     """After SIGKILL, torchrun --max-restarts 1 continues from the checkpoint, bit for bit."""
     folder = project / "runs" / "restarted"
-    process = runs.start_torchrun(
+    process = runs.start_torchrun_cold(
         "train", *LONG, "train.steps=300", "name=restarted", cwd=project,
         flags=["--nnodes", "1", "--nproc-per-node", "2", "--max-restarts", "1",
                "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
@@ -183,7 +183,7 @@ def test_exception_under_torchrun_reaches_its_summary(project: Path) -> None:
     """torchrun's own last lines carry the error of the rank that failed."""
     head = "heads={_target_:search.heads.Failing,step:5,kind:raise}"
     flags = ["--standalone", "--nproc-per-node", "2"]
-    done = runs.torchrun("train", *LONG, head, "name=elastic-fails", cwd=project, flags=flags)
+    done = runs.torchrun_cold("train", *LONG, head, "name=elastic-fails", cwd=project, flags=flags)
     assert done.code != 0
     summary = done.output[done.output.rindex("Root Cause") :]
     assert "ValueError: the head is broken" in summary

@@ -14,7 +14,7 @@ from blockstep.launch.dashboard.layout import ACCURACY, COLUMNS, REPLICAS, SPEED
 
 from tests.launch import runs
 from tests.launch.dashboard.recorded import empty, record_again, unseen
-from tests.launch.runs import QUIET, blockstep, same, states, summary, torchrun
+from tests.launch.runs import QUIET, blockstep, same, states, summary, torchrun, torchrun_cold
 
 WORDS = (
     "train.steps=40",
@@ -173,7 +173,7 @@ def test_channels_last_processes_equal_turns(project: Path) -> None:
 def test_torchrun_equals_our_launcher(project: Path, first: Path) -> None:
     """The same words under torchrun give the same weights, summary and page."""
     words = ("train", *WORDS, "wandb.mode=disabled", "name=elastic")
-    done = torchrun(*words, cwd=project, flags=["--standalone", "--nproc-per-node", "2"])
+    done = torchrun_cold(*words, cwd=project, flags=["--standalone", "--nproc-per-node", "2"])
     assert done.code == 0, done.output
     elastic = project / "runs" / "elastic"
     assert same(states(elastic, 40), states(first, 40))
@@ -190,7 +190,7 @@ def test_two_nodes_equal_one(project: Path, first: Path) -> None:
     endpoint = ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "nodes"]
     words = ("train", *WORDS, "wandb.mode=disabled", "measure.backprop=0")
     agents = [
-        runs.start_torchrun(*words, cwd=project, flags=[*common, *endpoint]) for _ in range(2)
+        runs.start_torchrun_cold(*words, cwd=project, flags=[*common, *endpoint]) for _ in range(2)
     ]
     for agent in agents:
         done = runs.finish(agent)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,21 +29,26 @@ from blockstep.launch import nursery as nurseries
 
 from tests.fork import begin_fork
 
-__all__ = ["WarmProcess"]
+__all__ = ["WarmProcess", "lead"]
 
 
 class WarmProcess:
-    """``blockstep WORDS`` in a process of its own; what of :class:`subprocess.Popen` tests use.
+    """A function in a process of its own; what of :class:`subprocess.Popen` tests use.
+
+    Args:
+        function: It ends its process, e.g. :func:`lead`.
+        args: Picklable.
+        cwd: Where the process is.
 
     Attributes:
         pid: Its number, and that of its process group.
     """
 
-    def __init__(self, words: Sequence[str], *, cwd: Path) -> None:
+    def __init__(self, function: Callable[..., NoReturn], *args: Any, cwd: Path) -> None:
         handle, path = tempfile.mkstemp(prefix="lead-", suffix=".log", dir=cwd)
         os.close(handle)
         self._log = Path(path)
-        self._worker = begin_fork(_lead, tuple(words), folder=cwd, log=self._log)
+        self._worker = begin_fork(function, *args, folder=cwd, log=self._log)
         self.pid = self._worker.pid
 
     @property
@@ -80,8 +85,8 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def _lead(words: Sequence[str]) -> NoReturn:
-    """Do what ``python -m blockstep`` does."""
+def lead(words: Sequence[str]) -> NoReturn:
+    """Do what ``python -m blockstep WORDS`` does."""
     status = 1
     try:
         sys.argv = ["blockstep", *words]
