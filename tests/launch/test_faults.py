@@ -37,8 +37,8 @@ GONE_SECONDS = 10.0
 
 @pytest.fixture(scope="module")
 def undisturbed(project: Path) -> Path:
-    """A run of 300 steps that nothing happens to."""
-    words = (*LONG, "train.steps=300", "name=undisturbed")
+    """A run of 200 steps that nothing happens to."""
+    words = (*LONG, "train.steps=200", "name=undisturbed")
     done = blockstep("train", *words, cwd=project)
     assert done.code == 0, done.output
     return project / "runs" / "undisturbed"
@@ -69,7 +69,7 @@ def test_killed_stage_is_named_and_resume_ends_where_the_undisturbed_run_ends(
 ) -> None:
     """SIGKILL of stage 2 ends all within 10 s, is named, and the resumed run is bit-identical."""
     folder = project / "runs" / "killed"
-    process = begin(project, "killed", "train.steps=300")
+    process = begin(project, "killed", "train.steps=200")
     pids = runs.pids(folder)
     os.kill(pids[1], signal.SIGKILL)
     all_gone(pids)
@@ -80,7 +80,7 @@ def test_killed_stage_is_named_and_resume_ends_where_the_undisturbed_run_ends(
     done = blockstep("train", "name=killed", "resume=auto", cwd=project)
     assert done.code == 0, done.output
     assert "continues after step" in done.output
-    assert same(states(folder, 300), states(undisturbed, 300))
+    assert same(states(folder, 200), states(undisturbed, 200))
 
 
 def test_torchrun_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
@@ -89,7 +89,7 @@ def test_torchrun_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
     """After SIGKILL, torchrun --max-restarts 1 continues from the checkpoint, bit for bit."""
     folder = project / "runs" / "restarted"
     process = runs.start_torchrun_cold(
-        "train", *LONG, "train.steps=300", "name=restarted", cwd=project,
+        "train", *LONG, "train.steps=200", "name=restarted", cwd=project,
         flags=["--nnodes", "1", "--nproc-per-node", "2", "--max-restarts", "1",
                "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"],
     )  # fmt: skip
@@ -101,14 +101,14 @@ def test_torchrun_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
         done = finish(process)
     assert done.code == 0, done.output
     assert "continues after step" in done.output
-    assert same(states(folder, 300), states(undisturbed, 300))
+    assert same(states(folder, 200), states(undisturbed, 200))
 
 
 def test_a_run_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
     project: Path, undisturbed: Path
 ) -> None:
     """With restarts=1 a stage that is killed costs only what came after the checkpoint."""
-    words = ("train.steps=300", "restarts=1")
+    words = ("train.steps=200", "restarts=1")
     process = begin(project, "again", *words, step=60)
     folder = project / "runs" / "again"
     before = runs.pids(folder)
@@ -118,7 +118,7 @@ def test_a_run_restarts_by_itself_and_ends_where_the_undisturbed_run_ends(
     assert "blockstep: restart 1 of 1" in done.output
     assert "stage 2 (rank 1)" in done.output
     assert "continues after step" in done.output
-    assert same(states(folder, 300), states(undisturbed, 300))
+    assert same(states(folder, 200), states(undisturbed, 200))
     all_gone([*before, *runs.pids(folder)])
 
 
@@ -213,7 +213,7 @@ def test_ctrl_c_once_writes_a_checkpoint_and_the_resumed_run_is_identical(
 ) -> None:
     """The first Ctrl-C ends the run with a checkpoint and code 130; resume ends the same."""
     folder = project / "runs" / "interrupted"
-    process = begin(project, "interrupted", "train.steps=300")
+    process = begin(project, "interrupted", "train.steps=200")
     pids = runs.pids(folder)
     process.send_signal(signal.SIGINT)
     done = finish(process, 30)
@@ -229,18 +229,18 @@ def test_ctrl_c_once_writes_a_checkpoint_and_the_resumed_run_is_identical(
     done = blockstep("train", f"resume={folder}", cwd=project)
     assert done.code == 0, done.output
     assert f"continues after step {steps[-1]}" in done.output
-    assert same(states(folder, 300), states(undisturbed, 300))
+    assert same(states(folder, 200), states(undisturbed, 200))
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_run(project: Path, undisturbed: Path) -> None:
     """`blockstep train | head` trains on, silently, and ends as it would have."""
-    words = (*LONG, "train.steps=300", "name=unread", "log.view=plain")
+    words = (*LONG, "train.steps=200", "name=unread", "log.view=plain")
     process = runs.start_cold("train", *words, cwd=project)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("run runs/unread")
     process.stdout.close()
     assert process.wait(60) == 0
-    assert same(states(project / "runs" / "unread", 300), states(undisturbed, 300))
+    assert same(states(project / "runs" / "unread", 200), states(undisturbed, 200))
 
 
 def test_a_closed_terminal_ends_the_run_with_a_checkpoint(project: Path) -> None:
@@ -314,14 +314,14 @@ def test_finished_run_resumed_with_more_steps_says_what_the_schedule_does(
 ) -> None:
     """More steps stretch the schedule; the learning rates of before and now are told."""
     shutil.copytree(undisturbed, project / "runs" / "longer")
-    done = blockstep("train", "name=longer", "resume=auto", "train.steps=320", cwd=project)
+    done = blockstep("train", "name=longer", "resume=auto", "train.steps=220", cwd=project)
     assert done.code == 0, done.output
-    assert "train.steps was 300 and is 320" in done.output
+    assert "train.steps was 200 and is 220" in done.output
     assert "step 301 has learning rate" in done.output
-    assert runs.summary(project / "runs" / "longer")["steps"] == 320
+    assert runs.summary(project / "runs" / "longer")["steps"] == 220
     done = blockstep("train", "name=longer", "resume=auto", "train.steps=10", cwd=project)
     assert done.code == 2
-    assert "step 320 is already done" in done.output
+    assert "step 220 is already done" in done.output
 
 
 def test_damaged_newest_checkpoint_is_named_and_passed_over(
@@ -330,13 +330,13 @@ def test_damaged_newest_checkpoint_is_named_and_passed_over(
     """A torn shard makes resume fall back to the checkpoint before, with the reason."""
     folder = project / "runs" / "torn"
     shutil.copytree(undisturbed, folder)
-    shard = folder / "checkpoints" / "step-300" / "stage-2.pt"
+    shard = folder / "checkpoints" / "step-200" / "stage-2.pt"
     shard.write_bytes(shard.read_bytes()[:-100])
     done = blockstep("train", "name=torn", "resume=auto", cwd=project)
     assert done.code == 0, done.output
-    assert "the checkpoint of step 300 is passed over" in done.output
+    assert "the checkpoint of step 200 is passed over" in done.output
     assert "continues after step 250" in done.output
-    assert same(states(folder, 300), states(undisturbed, 300))
+    assert same(states(folder, 200), states(undisturbed, 200))
 
 
 @pytest.fixture
